@@ -1,0 +1,8 @@
+"""Headlight's library: exact queries, keys, values and attention weights of any transformers model."""
+
+from .errors import HeadlightError
+from .models import LanguageModel, load_model
+from .record import Capture, LayerCapture
+from .recording import capture
+
+__all__ = ["Capture", "HeadlightError", "LanguageModel", "LayerCapture", "capture", "load_model"]

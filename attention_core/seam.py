@@ -1,0 +1,193 @@
+"""The one seam into a model: its attention function, looked up by name in transformers' AttentionInterface.
+
+Ours computes what the model's own would (torch's sdpa, or the model's eager function where sdpa does not serve it) and
+keeps the query, key and value of each call when a recorder is set in this thread. Nothing is monkeypatched and no
+architecture is named.
+"""
+
+import copy
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .errors import HeadlightError
+from .record import LayerCapture, masked_below
+
+SEAM = "headlight"  # masks may be None: causal or full, as the module says
+SEAM_EXPLICIT = "headlight_explicit"  # every mask is made: for modules that do not say it rightly
+ROWS_AT_ONCE = 256  # of a model's own eager attention, so that no (tokens × tokens) array is made
+
+
+class Recorder:
+    """Collects the calls of one forward pass in the thread that runs it."""
+
+    def __init__(self, model: PreTrainedModel, past: int, copies: bool, on_layer: Callable[[int], None] | None):
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.two_stacks = bool(model.config.is_encoder_decoder)
+        self.past, self.copies, self.on_layer = past, copies, on_layer
+        self.layers: list[LayerCapture] = []
+
+    def add(self, module: nn.Module, key: Tensor, value: Tensor, query: Tensor, **changes: Any) -> None:
+        name = self.names.get(id(module), type(module).__name__)
+        kind = self._kind(name, module, query, key, changes)
+        number = getattr(module, "layer_idx", None)
+        if not isinstance(number, int):
+            number = sum(layer.kind == kind for layer in self.layers)
+        first = 0
+        if kind == "decoder":
+            first = max(0, self.past + query.shape[2] - key.shape[2])
+        self.layers.append(
+            LayerCapture(
+                kind=kind,
+                layer=number,
+                query=query[0],
+                key=key[0].clone() if self.copies else key[0],
+                value=value[0].clone() if self.copies else value[0],
+                key_positions=torch.arange(first, first + key.shape[2]),
+                module=name,
+                **changes,
+            )
+        )
+        if self.on_layer is not None:
+            self.on_layer(len(self.layers))
+
+    def _kind(self, name: str, module: nn.Module, query: Tensor, key: Tensor, changes: dict[str, Any]) -> str:
+        path = name.lower().split(".")
+        crossing = ("cross", "encoder_attn", "encdec", "enc_dec", "encoder_decoder_attention")
+        if getattr(module, "is_cross_attention", False) is True or any(c in part for part in path for c in crossing):
+            return "cross"
+        if self.two_stacks:
+            return next((part for part in path if part in ("encoder", "decoder")), "decoder")
+        mask = changes["mask"]
+        if mask is not None and query.shape[2] > 1 and query.shape[2] == key.shape[2]:
+            seen = mask if mask.dtype == torch.bool else mask > masked_below(mask.dtype)
+            return "encoder" if bool(seen[0, 0, 1:].any()) and bool(seen[0].triu(1).any()) else "decoder"
+        causal = changes["causal"] or self.past > 0 or bool(getattr(module, "is_causal", False))
+        return "decoder" if causal else "encoder"
+
+
+_RECORDER: ContextVar[Recorder | None] = ContextVar("headlight_recorder", default=None)
+
+
+def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **kwargs):
+    """The attention function that transformers calls. query (batch, heads, q, head_dim), key and value (batch,
+    key-value heads, k, head_dim), unrepeated → output (batch, q, heads, head_dim), None."""
+    softcap = kwargs.get("softcap")
+    sink = next(
+        (
+            s
+            for s in (kwargs.get("s_aux"), kwargs.get("sinks"), getattr(module, "sinks", None))
+            if isinstance(s, Tensor)
+        ),
+        None,
+    )
+    causal = kwargs.get("is_causal")
+    causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
+    causal = causal and attention_mask is None and query.shape[2] > 1
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scales_output = False
+    if softcap is None and sink is None:
+        sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        output, _ = sdpa(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+    else:
+        output, row_sum = _own_eager(module, query, key, value, attention_mask, causal, scaling, dropout, kwargs)
+        scales_output = sink is not None and bool((row_sum - 1).abs().max() < 1e-6)
+    recorder = _RECORDER.get()
+    if recorder is not None:
+        bias = kwargs.get("position_bias")
+        recorder.add(
+            module,
+            key,
+            value,
+            query,
+            scaling=float(scaling),
+            softcap=softcap,
+            bias=None if bias is None else bias[0],
+            mask=None if attention_mask is None else attention_mask[0],
+            causal=causal,
+            sink=None if sink is None else _sink_score(sink, query.shape[1]),
+            sink_scales_output=scales_output,
+        )
+    return output, None
+
+
+def _sink_score(sink: Tensor, heads: int) -> Tensor:
+    """(heads,), or (heads, query tokens) from one score or several for each query."""
+    if sink.numel() == heads:
+        return sink.detach().reshape(heads).float()
+    return sink.detach()[0].float().logsumexp(dim=-1)
+
+
+def _own_eager(module, query, key, value, mask, causal, scaling, dropout, kwargs) -> tuple[Tensor, Tensor]:
+    """The model file's own eager function, a few rows at a time → output, and what the weights of the rows sum to."""
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if eager is None:
+        raise HeadlightError(
+            f"{type(module).__name__} uses a soft cap or a learned sink and has no eager attention to compute it with."
+        )
+    outputs, sums, columns = [], [], torch.arange(key.shape[2], device=key.device)
+    for start in range(0, query.shape[2], ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        part = mask[:, :, rows] if mask is not None else None
+        if causal:
+            part = (columns <= torch.arange(query.shape[2], device=key.device)[rows, None])[None, None]
+        if part is not None and part.dtype == torch.bool:
+            part = torch.zeros(part.shape, dtype=query.dtype, device=part.device).masked_fill(
+                ~part, torch.finfo(query.dtype).min
+            )
+        extra = dict(kwargs)
+        for name in ("position_bias", "sinks"):
+            if isinstance(extra.get(name), Tensor) and extra[name].ndim == 4 and extra[name].shape[2] > 1:
+                extra[name] = extra[name][:, :, rows]
+        output, weights = eager(module, query[:, :, rows], key, value, part, scaling=scaling, dropout=dropout, **extra)
+        outputs.append(output)
+        sums.append(weights.float().sum(dim=-1))
+    return torch.cat(outputs, dim=1), torch.cat(sums, dim=2)
+
+
+def _explicit_mask(*args, **kwargs):
+    return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+
+
+for _name, _mask in ((SEAM, sdpa_mask), (SEAM_EXPLICIT, _explicit_mask)):
+    AttentionInterface.register(_name, _attend)
+    AttentionMaskInterface.register(_name, _mask)
+
+
+def shadow(model: PreTrainedModel, implementation: str) -> PreTrainedModel:
+    """The same model with another attention implementation: its own module tree and config, the very same tensors.
+
+    The model itself is never switched, so other threads may run it meanwhile.
+    """
+    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    for module in model.modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks)
+        shared |= {id(hook): hook for kind in hooks for hook in kind.values()}
+    twin = copy.deepcopy(model, shared)
+    twin.set_attn_implementation(implementation)
+    return twin
+
+
+def run_recorded(model: PreTrainedModel, inputs: dict[str, Any], on_layer: Callable[[int], None] | None = None):
+    """One recorded forward pass → (output, layers). The model must already use the seam."""
+    cache = inputs.get("past_key_values")
+    past = int(cache.get_seq_length()) if cache is not None else 0
+    recorder = Recorder(model, past, cache is not None, on_layer)
+    token = _RECORDER.set(recorder)
+    try:
+        output = model(**inputs)
+    finally:
+        _RECORDER.reset(token)
+    if not recorder.layers:
+        raise HeadlightError(
+            f"{type(model).__name__} does not go through transformers' attention interface, so its queries, keys and "
+            "values cannot be seen. Choose a model that does (Llama, GPT-2, BERT, T5 and about 350 more)."
+        )
+    return output, recorder.layers
