@@ -92,6 +92,7 @@ class SelfCheck:
     weights: float  # largest absolute difference of an attention weight
     output: float  # largest absolute difference of the output, as a share of its largest value
     implementation: str  # the seam that was found exact
+    calls: int = 0  # how often the model calls its attention in one pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,10 @@ class Capture:
     def thumbnails(self, size: int = 32) -> list[Tensor]:
         """One (heads, ≤ size, ≤ size) float32 per entry of `layers`: the largest weight of each bin of tokens."""
         return [_thumbnail(layer, size).cpu() for layer in self.layers]
+
+    def pooled(self, i: int, head: int, size: int) -> Tensor:
+        """(≤ size, ≤ size) float32 on the CPU: the largest weight of each bin of tokens."""
+        return _thumbnail(self._layer(i), size, self._head(i, head))[0].cpu()
 
     def query_tokens(self, i: int) -> list[str]:
         """Display strings of the rows of layer entry i; plain numbers without a tokenizer."""
@@ -174,15 +179,15 @@ def _labels(labels: list[str] | None, positions: Any, offset: int = 0) -> list[s
     return [labels[p - offset] if inside and labels else str(p) for p in positions]
 
 
-def _thumbnail(layer: LayerCapture, size: int) -> Tensor:
+def _thumbnail(layer: LayerCapture, size: int, heads: slice = slice(None)) -> Tensor:
     queries, keys, every = layer.query.shape[1], layer.key.shape[1], slice(None)
     if queries <= size and keys <= size:
-        return layer.weights(every, every, every)
+        return layer.weights(heads, every, every)
     rows = [slice(i, i + 1) for i in range(queries)] if queries <= size else max_pool_bins(queries, size)
     strips = []
     for strip in rows:
         pieces = [
-            layer.weights(every, slice(start, min(start + 64, strip.stop)), every).amax(dim=1, keepdim=True)
+            layer.weights(heads, slice(start, min(start + 64, strip.stop)), every).amax(dim=1, keepdim=True)
             for start in range(strip.start, strip.stop, 64)
         ]
         strip_weights = torch.cat(pieces, dim=1).amax(dim=1, keepdim=True)  # (heads, 1, keys)

@@ -34,9 +34,9 @@ def whole_sentences(text: str) -> str:
 
 
 def stories() -> list[str]:
-    lines = lzma.open(Path(__file__).parent / "data" / "stories.jsonl.xz", "rt", encoding="utf-8")
+    packed = (Path(__file__).parent / "data" / "stories.jsonl.xz").read_bytes()
     pieces, seen = [], set()
-    for line in lines:
+    for line in lzma.decompress(packed).decode("utf-8").splitlines():
         record = json.loads(line)
         text = clean(record["text"])
         text = text if record["ended"] else whole_sentences(text)

@@ -1,0 +1,23 @@
+"""Headlight: see what every attention head looks at. Start it with: streamlit run app.py"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from pages.shared import frame, selection
+from pages.shared.messages import notice
+from pages.shared.share import ask_for_text
+
+st.set_page_config("Headlight", "🔦", layout="wide", initial_sidebar_state="collapsed")
+st.html(Path(__file__).parent / "assets" / "app.css")
+
+pages = [st.Page("pages/heads.py", title="Heads", url_path="who-looks-at-whom", default=True)]
+page = st.navigation(pages, position="hidden")
+
+notices = selection.read_url()
+frame.header(pages)
+frame.text_and_model()
+for line in [*notices, ask_for_text()]:
+    if line:
+        notice(line)
+page.run()

@@ -1,0 +1,146 @@
+"""Heads: who looks at whom. Every layer and head as a small picture, the chosen one large, its row in words."""
+
+from functools import partial
+
+import numpy as np
+import streamlit as st
+from pages.shared.components import head_view, overview, token_chips
+
+from attention_core.figures.heatmaps import vectors_heatmap
+from attention_core.figures.words import attention_table, finding, percent
+from attention_core.models import LanguageModel
+from attention_core.record import Capture
+from pages.shared import frame, selection
+from pages.shared.messages import notice, sentence
+
+CELLS_UP_TO = 256  # tokens; beyond, a cell of the picture stands for several
+VECTORS_UP_TO = 256
+
+
+def next_tokens(capture: Capture, model: LanguageModel) -> None:
+    likely = model.next_tokens(capture)
+    if likely:
+        sentence("next:  " + "   ".join(f"{token} {percent(share)}" for token, share in likely), "next")
+
+
+def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
+    """The picture of the chosen head, and the chosen row in words."""
+    entry, head, token = st.session_state.layer, st.session_state.head, st.session_state.token
+    layer = capture.layers[entry]
+    queries, keys = capture.query_tokens(entry), capture.key_tokens(entry)
+    if len(keys) <= CELLS_UP_TO:
+        weights = capture.attention(entry, head).numpy()
+        weights[~capture.visible(entry, head).numpy()] = np.nan
+        rows, columns, at = queries, keys, token
+    else:
+        weights = capture.pooled(entry, head, CELLS_UP_TO).numpy()
+        rows = [queries[i * len(queries) // len(weights)] for i in range(len(weights))]
+        columns = [keys[i * len(keys) // weights.shape[1]] for i in range(weights.shape[1])]
+        at = token * len(weights) // len(queries)
+        side = -(-len(keys) // CELLS_UP_TO)
+        sentence(
+            f"{len(keys)} tokens: each cell of the picture shows the largest of up to {side} × {side} weights. "
+            "The bars and the sentence are exact."
+        )
+    head_view(
+        weights,
+        rows,
+        columns,
+        row=at,
+        bars=np.where(visible, row, np.nan).astype(np.float32),
+        bar_tokens=keys,
+        title=f"Layer {layer.layer}, head {head}",
+        key="head_view",
+        on_choose=partial(selection.chose_row, "head_view", len(queries), len(rows)),
+    )
+    with st.container(key="finding"):
+        sentence(finding(layer.layer, head, token, queries[token], keys, row, visible), "finding")
+
+
+def vectors(capture: Capture) -> None:
+    """The head's queries, keys and values, drawn when somebody opens them."""
+    with st.expander("Numbers: queries, keys, values", key="numbers", on_change="rerun") as section:
+        if not section.open:
+            return
+        entry, head = st.session_state.layer, st.session_state.head
+        layer = capture.layers[entry]
+        shared = layer.key_value_head(head)
+        if layer.key.shape[0] < layer.heads:
+            sentence(f"This head reads key-value head {shared}, which it shares with its neighbours.")
+        start = max(0, min(st.session_state.token - VECTORS_UP_TO // 2, layer.key.shape[1] - VECTORS_UP_TO))
+        shown = slice(start, start + VECTORS_UP_TO)
+        if layer.key.shape[1] > VECTORS_UP_TO:
+            sentence(f"Tokens {start} to {start + VECTORS_UP_TO - 1} are shown, around the chosen one.")
+        parts = {
+            "queries": (layer.query[head], capture.query_tokens(entry)),
+            "keys": (layer.key[shared], capture.key_tokens(entry)),
+            "values": (layer.value[shared], capture.key_tokens(entry)),
+        }
+        for column, (name, (tensor, tokens)) in zip(st.columns(3), parts.items(), strict=True):
+            figure = vectors_heatmap(tensor[shown].float().cpu().numpy(), tokens[shown], name)
+            column.plotly_chart(figure, key=f"vectors-{name}", config={"displayModeBar": False})
+
+
+def save(capture: Capture) -> None:
+    entry, head = st.session_state.layer, st.session_state.head
+
+    def as_csv() -> bytes:
+        weights, visible = capture.attention(entry, head).numpy(), capture.visible(entry, head).numpy()
+        table = attention_table(weights, visible, capture.query_tokens(entry), capture.key_tokens(entry))
+        return table.to_csv(index=False).encode("utf-8-sig")
+
+    name = f"headlight-{capture.name}-layer{capture.layers[entry].layer}-head{head}.csv"
+    st.download_button("Heatmap as CSV", as_csv, name, "text/csv", key="csv", on_click="ignore")
+
+
+def show(capture: Capture, model: LanguageModel) -> None:
+    state, layers = st.session_state, capture.layers
+    problems = [selection.fit("layer", len(layers))]
+    problems.append(selection.fit("head", layers[state.layer].heads))
+    problems.append(selection.fit("token", layers[state.layer].query.shape[1]))
+    for problem in filter(None, problems):
+        notice(problem)
+    row = capture.attention(state.layer, state.head, slice(state.token, state.token + 1))[0].numpy()
+    visible = capture.visible(state.layer, state.head, slice(state.token, state.token + 1))[0].numpy()
+    token_chips(
+        capture.query_tokens(state.layer),
+        capture.inputs["input_ids"][0].tolist() if state.ids else None,
+        row,
+        chosen=state.token,
+        key="chips",
+        on_choose=partial(selection.chose_token, "chips"),
+    )
+    next_tokens(capture, model)
+
+    left, right = st.columns([2, 5], gap="medium")
+    with left:
+        with st.container(horizontal=True, key="numbers_of_selection"):
+            for name, count in (
+                ("layer", len(layers)),
+                ("head", layers[state.layer].heads),
+                ("token", layers[state.layer].query.shape[1]),
+            ):
+                st.number_input(
+                    name.capitalize(), 0, count - 1, key=name, on_change=selection.number_changed, width=120
+                )
+        overview(
+            [thumbnail.numpy() for thumbnail in frame.engine().thumbnails(capture, 32)],
+            [f"layer {layer.layer}" for layer in layers],
+            chosen=(state.layer, state.head),
+            key="overview",
+            on_choose=partial(selection.chose_head, "overview"),
+        )
+        example = selection.at_example()
+        if example:
+            sentence(f"Look: {example.look_for}")
+    with right:
+        chosen_head(capture, row, visible)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            save(capture)
+            st.toggle("Token ids", key="ids", on_change=selection.number_changed)
+    vectors(capture)
+
+
+read = frame.read_text()
+if read is not None:
+    show(*read)

@@ -1,0 +1,14 @@
+"""Sentences on a page. They may hold tokens and texts of others, so they are text, never markup."""
+
+import html
+
+import streamlit as st
+
+
+def notice(sentence: str) -> None:
+    """Something the user should know or do."""
+    st.html(f'<p class="notice" role="status">{html.escape(sentence)}</p>')
+
+
+def sentence(text: str, kind: str = "sentence") -> None:
+    st.html(f'<p class="{kind}">{html.escape(text)}</p>')

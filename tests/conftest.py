@@ -1,0 +1,22 @@
+"""What all tests share: one thread, no network, the small model read once."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The small Transformer that travels with the project."""
+    from attention_core import load_model
+
+    return load_model("small")
