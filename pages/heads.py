@@ -1,16 +1,14 @@
 """Heads: who looks at whom. Every layer and head as a small picture, the chosen one large, its row in words."""
 
-from functools import partial
-
 import numpy as np
 import streamlit as st
-from pages.shared.components import head_view, overview, token_chips
 
 from attention_core.figures.heatmaps import vectors_heatmap
 from attention_core.figures.words import attention_table, finding, percent
 from attention_core.models import LanguageModel
 from attention_core.record import Capture
 from pages.shared import frame, selection
+from pages.shared.components import head_view, overview, token_chips
 from pages.shared.messages import notice, sentence
 
 CELLS_UP_TO = 256  # tokens; beyond, a cell of the picture stands for several
@@ -47,11 +45,10 @@ def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
         rows,
         columns,
         row=at,
-        bars=np.where(visible, row, np.nan).astype(np.float32),
-        bar_tokens=keys,
+        uniform=1 / max(1, int(visible.sum())),
         title=f"Layer {layer.layer}, head {head}",
         key="head_view",
-        on_choose=partial(selection.chose_row, "head_view", len(queries), len(rows)),
+        on_choose=lambda chosen: selection.chose_token(chosen * len(queries) // len(rows)),
     )
     with st.container(key="finding"):
         sentence(finding(layer.layer, head, token, queries[token], keys, row, visible), "finding")
@@ -108,27 +105,21 @@ def show(capture: Capture, model: LanguageModel) -> None:
         row,
         chosen=state.token,
         key="chips",
-        on_choose=partial(selection.chose_token, "chips"),
+        on_choose=selection.chose_token,
     )
     next_tokens(capture, model)
 
     left, right = st.columns([2, 5], gap="medium")
     with left:
-        with st.container(horizontal=True, key="numbers_of_selection"):
-            for name, count in (
-                ("layer", len(layers)),
-                ("head", layers[state.layer].heads),
-                ("token", layers[state.layer].query.shape[1]),
-            ):
-                st.number_input(
-                    name.capitalize(), 0, count - 1, key=name, on_change=selection.number_changed, width=120
-                )
+        counts = (len(layers), layers[state.layer].heads, layers[state.layer].query.shape[1])
+        for column, name, count in zip(st.columns(3, gap="small"), selection.NUMBERS, counts, strict=True):
+            column.number_input(name.capitalize(), 0, count - 1, key=name, on_change=selection.number_changed)
         overview(
             [thumbnail.numpy() for thumbnail in frame.engine().thumbnails(capture, 32)],
             [f"layer {layer.layer}" for layer in layers],
             chosen=(state.layer, state.head),
             key="overview",
-            on_choose=partial(selection.chose_head, "overview"),
+            on_choose=selection.chose_head,
         )
         example = selection.at_example()
         if example:

@@ -26,7 +26,7 @@ def header(pages: list) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="header"):
         st.html('<span class="brand">Headlight</span>')
         for page in pages:
-            st.page_link(page, query_params=dict(st.query_params))
+            st.page_link(page, query_params=dict(st.query_params), width="content")
         st.space("stretch")
         st.session_state.proof_place = st.container(width="content")
         share_button()

@@ -19,6 +19,7 @@ from .examples import Example, examples, first_look
 
 LONGEST_TEXT_IN_URL = 4000  # encoded bytes; longer ones do not pass every proxy
 NUMBERS = ("layer", "head", "token")
+NOT_CHOSEN = -1  # a number that the URL leaves open
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def read_url() -> list[str]:
     state.model, state.text = model, text
     at_example = look is not None and text == look.text
     for name in NUMBERS:
-        fallback = getattr(look, name) if look is not None and (name != "token" or at_example) else -1
+        fallback = getattr(look, name) if look is not None and (name != "token" or at_example) else NOT_CHOSEN
         given = url.get(name)
         if given is not None and not (given.isascii() and given.isdigit() and len(given) < 10):
             notices.append(f"“{given[:40]}” is not a {name}: they count from 0. Choose one below.")
@@ -93,7 +94,7 @@ def read_url() -> list[str]:
 def fit(name: str, count: int) -> str | None:
     """Bring a number of the selection into 0 … count − 1; → a sentence if it was outside."""
     value = st.session_state[name]
-    if value < 0:  # nothing was chosen: the last token, the first layer and head
+    if value == NOT_CHOSEN:  # the last token, the first layer and head
         st.session_state[name] = count - 1 if name == "token" else 0
         return None
     if value < count:
@@ -120,7 +121,7 @@ def as_parameters(parts: dict[str, object]) -> dict[str, str]:
     text = parts.get("text")
     if isinstance(text, str) and len(quote(text, safe="").encode()) > LONGEST_TEXT_IN_URL:
         parts = {("textid" if k == "text" else k): (texts().put(text) if k == "text" else v) for k, v in parts.items()}
-    return {name: str(value) for name, value in parts.items() if value is not None}
+    return {name: str(value) for name, value in parts.items() if value is not None and value != NOT_CHOSEN}
 
 
 def link(address: str) -> str:
@@ -154,18 +155,9 @@ def chose_example(number: int) -> None:
     write_url(**{name: getattr(example, name) for name in ("model", "text", *NUMBERS)})
 
 
-def chose_head(key: str) -> None:
-    choice = st.session_state[key].get("choose")
-    if choice:
-        write_url(layer=choice["entry"], head=choice["head"])
+def chose_head(entry: int, head: int) -> None:
+    write_url(layer=entry, head=head)
 
 
-def chose_token(key: str) -> None:
-    chose_row(key, 1, 1)
-
-
-def chose_row(key: str, tokens: int, rows: int) -> None:
-    """A row of a picture was chosen, where `rows` rows stand for `tokens` tokens."""
-    choice = st.session_state[key].get("choose")
-    if choice:
-        write_url(token=choice["token"] * tokens // rows)
+def chose_token(token: int) -> None:
+    write_url(token=token)

@@ -16,7 +16,7 @@ def class_address() -> str:
     listens_on = st.get_option("server.address")
     if address.hostname in ("localhost", "127.0.0.1", "::1") and listens_on in (None, "", "0.0.0.0", "::"):
         address = address._replace(netloc=f"{_own_address()}:{address.port or 80}")
-    return urlunsplit(address._replace(query="", fragment=""))
+    return urlunsplit(address._replace(path=address.path or "/", query="", fragment=""))
 
 
 def _own_address() -> str:
@@ -40,7 +40,7 @@ def share_button() -> None:
             st.download_button(
                 "Text as a file", text.encode("utf-8", "replace"), "text.txt", "text/plain", on_click="ignore"
             )
-        st.text_input("Link", link, key=f"link-{hash(link)}", help="Select it and copy it.")
+        st.code(link, language=None, wrap_lines=True)
         try:
             picture = segno.make(link, error="l", micro=False).svg_data_uri(scale=4, border=2, light="#fff")
         except segno.DataOverflowError:

@@ -1,0 +1,295 @@
+"""The page "Heads" as its users have it: every number on it is compared with the model's own eager attention."""
+
+import csv
+import hashlib
+import io
+import re
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+import torch
+from playwright.sync_api import Locator, Page, expect
+
+SENTENCE = "The old king met the queen, and the old king smiled."
+FINDING = re.compile(r"Layer (\d+), head (\d+): “(.*?)” \(token (\d+)\) looks (.*)\.$", re.DOTALL)
+LOOK = re.compile(r"([\d.]+)% at “(.*?)” \(token (\d+)\)", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def eager():
+    """(text) → the model's own attentions: a fresh copy of the model, eager, output_attentions."""
+    from attention_core import load_model
+
+    lm = load_model("small")
+    lm.model.set_attn_implementation("eager")
+
+    def attentions(text: str) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return [
+                a[0] for a in lm.model(**lm.tokenizer(text, return_tensors="pt"), output_attentions=True).attentions
+            ]
+
+    attentions.tokens = lambda text: lm.labels(torch.tensor(lm.tokenizer(text)["input_ids"]))
+    return attentions
+
+
+def opened(page: Page, address: str) -> Page:
+    page.goto(address)
+    expect(page.locator(".st-key-finding p")).to_contain_text("Layer", timeout=60_000)
+    return page
+
+
+def finding(page: Page) -> tuple[int, int, int, list[tuple[float, str, int]]]:
+    """layer, head, token and the (percentage, token, position) of its strongest keys, as the page says them."""
+    text = page.locator(".st-key-finding").inner_text().strip()
+    layer, head, _, token, looks = FINDING.match(text).groups()
+    assert text.count("%") == len(LOOK.findall(looks))  # no other percentages
+    return int(layer), int(head), int(token), [(float(p), t, int(k)) for p, t, k in LOOK.findall(looks)]
+
+
+def expect_selection(page: Page, layer: int, head: int, token: int) -> None:
+    words = rf"Layer {layer}, head {head}: .*\(token {token}\) looks"
+    expect(page.locator(".st-key-finding p")).to_contain_text(re.compile(words, re.DOTALL))
+
+
+def check_finding(page: Page, attentions: list[torch.Tensor], tokens: list[str]) -> None:
+    layer, head, token, looks = finding(page)
+    row = attentions[layer][head, token]
+    assert len(looks) == min(3, token + 1)
+    for (shown, name, key), weight in zip(looks, row.sort(descending=True).values, strict=False):
+        assert shown == pytest.approx(100 * row[key].item(), abs=0.1)
+        assert shown == pytest.approx(100 * weight.item(), abs=0.1)
+        assert name == tokens[key]
+
+
+def canvas_of(page: Page, key: str) -> Locator:
+    return page.locator(f".st-key-{key} canvas.picture")
+
+
+def click_head(page: Page, layer: int, head: int) -> None:
+    """Move over the overview until it names the head, then click, as a hand does."""
+    box = canvas_of(page, "overview").bounding_box()
+    status = page.locator(".st-key-overview .status")
+    for row in range(1, 24):
+        for column in range(1, 24):
+            x, y = box["x"] + box["width"] * column / 24, box["y"] + box["height"] * row / 24
+            page.mouse.move(x, y)
+            if f"layer {layer}, head {head}" in status.inner_text().lower():
+                page.mouse.click(x, y)
+                return
+    raise AssertionError(f"no place in the overview is layer {layer}, head {head}")
+
+
+def test_a_sentence_of_ones_own(page: Page, server: str, eager):
+    attentions, tokens = eager(SENTENCE), eager.tokens(SENTENCE)
+    last = len(tokens) - 1
+    opened(page, server)
+    first_look = finding(page)
+
+    page.get_by_label("Text", exact=True).fill(SENTENCE)
+    page.keyboard.press("Enter")
+    expect(page.locator(".st-key-finding p")).to_contain_text(f"(token {last}) looks")
+    start = finding(page)
+    check_finding(page, attentions, tokens)
+
+    click_head(page, 3, 1)  # by mouse
+    expect_selection(page, 3, 1, last)
+    check_finding(page, attentions, tokens)
+
+    canvas_of(page, "overview").focus()  # by keyboard
+    for key in ("ArrowUp", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    expect_selection(page, 2, 2, last)
+    check_finding(page, attentions, tokens)
+
+    page.locator(".st-key-chips [role=option]").nth(4).click()  # a token
+    expect_selection(page, 2, 2, 4)
+    check_finding(page, attentions, tokens)
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Heatmap as CSV").click()
+    with open(download.value.path(), encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.reader(io.StringIO(file.read())))
+    assert rows[0][1:] == tokens and [row[0] for row in rows[1:]] == tokens
+    own = attentions[2][2]
+    for q, row in enumerate(rows[1:]):
+        assert row[q + 2 :] == [""] * (last - q)  # gaps where it may not look
+        assert torch.tensor([float(cell) for cell in row[1 : q + 2]]) == pytest.approx(own[q, : q + 1], abs=1e-5)
+
+    address = page.url  # the link opened in a fresh browser shows the same view
+    asked = parse_qs(urlsplit(address).query)
+    assert asked == {"model": ["small"], "text": [SENTENCE], "layer": ["2"], "head": ["2"], "token": ["4"]}
+    fresh = page.context.browser.new_context().new_page()
+    opened(fresh, address)
+    assert finding(fresh) == finding(page)
+    assert fresh.get_by_label("Text", exact=True).input_value() == SENTENCE
+    fresh.context.close()
+
+    for layer, head, token in ((2, 2, last), (3, 1, last), start[:3]):  # Back undoes each change
+        page.go_back()
+        expect_selection(page, layer, head, token)
+    page.go_back()
+    expect_selection(page, *first_look[:3])
+    assert finding(page) == first_look
+    page.go_forward()
+    expect_selection(page, *start[:3])
+
+
+def test_hover_says_the_exact_value(page: Page, server: str, eager):
+    opened(page, f"{server}/?model=small&text={quote(SENTENCE)}&layer=1&head=3&token=6")
+    canvas = canvas_of(page, "head_view")
+    canvas.focus()
+    status = page.locator(".st-key-head_view .status")
+    page.keyboard.press("ArrowLeft")
+    expect(status).to_contain_text("%")
+    exact = float(re.search(r"\(([\d.]+)\)", status.inner_text()).group(1))
+    box = canvas.bounding_box()
+    seen = set()
+    for step in range(1, 40):
+        page.mouse.move(box["x"] + box["width"] * step / 40, box["y"] + box["height"] * 0.7)
+        seen |= set(re.findall(r"\((0\.\d{4,})\)", status.inner_text()))
+    weights = eager(SENTENCE)[1][3]
+    assert min(abs(weights.flatten() - exact)) < 1e-5
+    assert len(seen) > 3 and all(min(abs(weights.flatten() - float(value))) < 1e-5 for value in seen)
+
+
+def test_numbers_section_shows_the_heads_vectors(page: Page, server: str):
+    opened(page, f"{server}/?model=small&text={quote(SENTENCE)}&layer=1&head=2&token=3")
+    page.get_by_text("Numbers: queries, keys, values").click()
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    from attention_core import load_model
+
+    layer = load_model("small").capture(SENTENCE).layers[1]
+    for n, tensor in enumerate((layer.query, layer.key, layer.value)):
+        shown = (
+            page.locator(".js-plotly-plot")
+            .nth(n)
+            .evaluate("node => node.calcdata[0][0].z.map(row => Array.from(row))")
+        )
+        assert torch.tensor(shown).shape == tensor[2].shape
+        assert torch.allclose(torch.tensor(shown), tensor[2], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>window.pwned = 1</script> <b>bold</b> <s> <br> &amp;",
+        "$x$ *a* _b_ :smile: =1+1 `c` [d](e) ~f~ # g",
+        "שלום עולם 你好世界 🙂👩‍👩‍👧 مرحبا",
+        "a\u200bb\u202ec\u0000d",
+    ],
+)
+def test_tokens_are_text_never_markup(page: Page, server: str, text: str, eager):
+    opened(page, f"{server}/?model=small&text={quote(text)}")
+    tokens = eager.tokens(text)
+    chips = page.locator(".st-key-chips [role=option]")
+    expect(chips).to_have_count(len(tokens))
+    for chip, token in zip(chips.all(), tokens, strict=True):
+        assert token in chip.text_content()
+    check_finding(page, eager(text), tokens)
+    assert page.evaluate("window.pwned") is None
+    expect(page.locator(".stException")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("text=", "type a sentence"),
+        ("text=%20%20", "type a sentence"),
+        ("model=gpt9", "There is no model “gpt9”"),
+        ("layer=99", "There is no layer 99"),
+        ("head=99", "There is no head 99"),
+        ("token=999", "There is no token 999"),
+        ("layer=two", "“two” is not a layer"),
+        ("head=-1", "“-1” is not a head"),
+        ("token=1e3", "“1e3” is not a token"),
+        ("textid=0123456789abcdef&layer=1&head=2", "This link needs its text"),
+    ],
+)
+def test_bad_links_get_a_sentence(page: Page, server: str, query: str, sentence: str):
+    opened(page, f"{server}/?{query}")
+    expect(page.locator(".notice").first).to_contain_text(sentence)
+    expect(page.locator(".stException")).to_have_count(0)
+    if "textid" in query:
+        assert finding(page)[:2] == (1, 2)  # everything else of the link holds
+
+
+def test_an_empty_text_keeps_the_last_good_view(page: Page, server: str):
+    opened(page, f"{server}/?text={quote(SENTENCE)}&layer=1&head=1&token=5")
+    before = finding(page)
+    page.get_by_label("Text", exact=True).fill("   ")
+    page.keyboard.press("Enter")
+    expect(page.locator(".notice")).to_contain_text("type a sentence")
+    assert finding(page)[:2] == before[:2]
+    expect(page.locator(".st-key-chips [role=option]").first).to_contain_text("The")
+
+
+def test_a_text_too_long_for_a_link(page: Page, server: str, tmp_path):
+    opened(page, server)
+    text = "The old king met the queen. " * 200  # 5,600 characters, more encoded
+    page.get_by_label("Text", exact=True).fill(text)
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("textid="))
+    expect(page.locator(".st-key-finding p")).to_contain_text("Layer")
+    assert "text=" not in page.url
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_text("too long for a link")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Text as a file").click()
+    saved = tmp_path / "text.txt"
+    download.value.save_as(saved)
+    assert saved.read_text(encoding="utf-8") == text
+
+    other = "A queen met an old king. " * 200  # this server has never seen it
+    name = hashlib.sha256(other.encode()).hexdigest()[:16]
+    opened(page, f"{server}/?textid={name}&layer=2&head=1&token=7")
+    expect(page.locator(".notice")).to_contain_text("needs its text")
+    page.locator("input[type=file]").set_input_files(saved)
+    expect(page.locator(".notice")).to_contain_text("another text")
+    (tmp_path / "other.txt").write_text(other, encoding="utf-8")
+    page.locator("input[type=file]").set_input_files(tmp_path / "other.txt")
+    expect(page.locator(".notice")).to_have_count(0)
+    expect_selection(page, 2, 1, 7)
+    expect(page.locator(".st-key-chips [role=option]").nth(1)).to_contain_text("queen")
+
+
+def test_a_text_longer_than_the_context_is_cut(page: Page, server: str):
+    opened(page, server)
+    page.get_by_label("Text", exact=True).fill("word " * 20_000)  # 100,000 characters
+    page.keyboard.press("Enter")
+    expect(page.locator(".notice")).to_contain_text("it was cut after 4096 tokens", timeout=120_000)
+    expect(page.locator(".st-key-finding p")).to_contain_text("(token 4095) looks")
+    expect(page.locator(".stException")).to_have_count(0)
+
+
+def test_share_gives_link_and_code(page: Page, server: str):
+    opened(page, f"{server}/?model=small&text={quote(SENTENCE)}&layer=1&head=2&token=3")
+    page.get_by_role("button", name="Share").click()
+    code = page.locator("[data-testid=stPopoverBody] [data-testid=stCode] code")
+    expect(code).to_contain_text("http")
+    link = code.text_content()
+    shared = parse_qs(urlsplit(link).query)
+    assert shared == {"model": ["small"], "text": [SENTENCE], "layer": ["1"], "head": ["2"], "token": ["3"]}
+    assert urlsplit(link).hostname not in ("localhost", "127.0.0.1") and urlsplit(link).port == urlsplit(server).port
+    expect(page.locator("img.qr")).to_be_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(browser, server: str, theme: str):
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900})
+    page = opened(context.new_page(), server)
+    page.get_by_text("Numbers: queries, keys, values").click()
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_nothing_scrolls_sideways(browser, server: str, width: int):
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = opened(context.new_page(), f"{server}/?model=small&text={quote(SENTENCE)}")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    context.close()
