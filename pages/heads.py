@@ -29,12 +29,13 @@ def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
     if len(keys) <= CELLS_UP_TO:
         weights = capture.attention(entry, head).numpy()
         weights[~capture.visible(entry, head).numpy()] = np.nan
-        rows, columns, at = queries, keys, token
+        rows, columns, at, exact = queries, keys, token, None
     else:
         weights = capture.pooled(entry, head, CELLS_UP_TO).numpy()
         rows = [queries[i * len(queries) // len(weights)] for i in range(len(weights))]
         columns = [keys[i * len(keys) // weights.shape[1]] for i in range(weights.shape[1])]
         at = token * len(weights) // len(queries)
+        exact = (token, queries[token], np.where(visible, row, np.nan).astype(np.float32), keys)
         side = -(-len(keys) // CELLS_UP_TO)
         sentence(
             f"{len(keys)} tokens: each cell of the picture shows the largest of up to {side} × {side} weights. "
@@ -48,6 +49,7 @@ def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
         uniform=1 / max(1, int(visible.sum())),
         title=f"Layer {layer.layer}, head {head}",
         key="head_view",
+        exact=exact,
         on_choose=lambda chosen: selection.chose_token(chosen * len(queries) // len(rows)),
     )
     with st.container(key="finding"):

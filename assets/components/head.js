@@ -70,8 +70,10 @@ function planMap(pen, data, width, theme) {
   const long = widest(columnLabels);
   const y0 = Math.ceil(theme.rem * 1.4 + (slanted ? long * 0.72 + type.size * 0.7 : long) + 10);
   const right = slanted ? Math.max(3, ...columnLabels.map((label, k) => label.width * 0.72 + 8 - (columns - k - 0.5) * w)) : 3;
-  return { rows, columns, rowLabels, columnLabels, slanted, caption, from, x0, y0, w, h, rowType: letters(h, theme.rem),
-           columnType: letters(w, theme.rem), width: Math.ceil(Math.max(x0 + columns * w + right, Math.min(width, 20 * theme.rem))), height: Math.ceil(y0 + rows * h + 3) };
+  const least = Math.min(width, 20 * theme.rem); // one cell still has room for its legend and status
+  return { rows, columns, rowLabels, columnLabels, slanted, caption, from, x0, y0, w, h,
+           rowType: letters(h, theme.rem), columnType: letters(w, theme.rem),
+           width: Math.ceil(Math.max(x0 + columns * w + right, least)), height: Math.ceil(y0 + rows * h + 3) };
 }
 
 // ---- painting the map ----
@@ -206,11 +208,18 @@ function restingWords(data) {
 
 // ---- the bars ----
 
-/** The chosen row's keys, heaviest first; gaps are no keys. */
-function sortedKeys(data) {
+/** The chosen row's heaviest keys as {place, token, weight}; gaps are no keys. */
+function barsFromMap(data) {
   const keys = [];
-  for (let k = 0; k < data.keys.length; k += 1) if (weightAt(data, [data.row, k]) >= 0) keys.push(k);
-  return keys.sort((a, b) => weightAt(data, [data.row, b]) - weightAt(data, [data.row, a]) || a - b);
+  for (let k = 0; k < data.keys.length; k += 1) {
+    const weight = weightAt(data, [data.row, k]);
+    if (weight >= 0) keys.push({ place: k, token: data.keys[k], weight });
+  }
+  keys.sort((a, b) => b.weight - a.weight || a.place - b.place);
+  return {
+    query: data.queries[data.row], place: data.row, shown: keys.slice(0, MOST_BARS), more: Math.max(0, keys.length - MOST_BARS),
+    rest: keys.slice(MOST_BARS).reduce((sum, key) => sum + key.weight, 0),
+  };
 }
 
 /** A round end for the bars' axis that holds the longest bar and the dashed line. */
@@ -253,36 +262,36 @@ function keepInside(node, left, width) {
 
 function paintBars(state) {
   const { data, theme } = state;
-  const keys = sortedKeys(data);
-  const shown = keys.slice(0, MOST_BARS);
-  const weights = keys.map((k) => weightAt(data, [data.row, k]));
-  const end = axisEnd(Math.max(weights[0] ?? 0, data.uniform));
+  // Where a cell of the map stands for several, the page sends the bars of the one exact row.
+  const { query, place, shown, more, rest } = data.bars?.row === data.row ? data.bars : barsFromMap(data);
+  const end = axisEnd(Math.max(shown[0]?.weight ?? 0, data.uniform));
   keepBars(state, shown.length);
   state.bar.forEach((bar, i) => {
-    say(bar.token, oneLine(data.keys[shown[i]]));
-    bar.token.title = data.keys[shown[i]];
-    say(bar.place, String(shown[i]));
-    say(bar.value, percent(weights[i]));
-    bar.fill.style.width = `${clamp(weights[i] / end, 0, 1) * 100}%`;
-    bar.node.dataset.key = shown[i];
-    bar.node.dataset.weight = weights[i];
+    const { token, weight } = shown[i];
+    say(bar.token, oneLine(token));
+    bar.token.title = token;
+    say(bar.place, String(shown[i].place));
+    say(bar.value, percent(weight));
+    bar.fill.style.width = `${clamp(weight / end, 0, 1) * 100}%`;
+    bar.node.dataset.key = shown[i].place;
+    bar.node.dataset.weight = weight;
   });
   const pen = state.picture.getContext("2d");
   pen.font = `${theme.rem * 1.05}px ${theme.font}`;
-  const long = shown.reduce((most, k) => Math.max(most, pen.measureText(oneLine(data.keys[k])).width), 0);
-  const digits = String(data.keys.length - 1).length * theme.rem * 0.5 + theme.rem * 0.5;
+  const long = shown.reduce((most, bar) => Math.max(most, pen.measureText(oneLine(bar.token)).width), 0);
+  const most = shown.reduce((largest, bar) => Math.max(largest, bar.place), 0);
+  const digits = String(most).length * theme.rem * 0.5 + theme.rem * 0.5;
   const label = Math.ceil(clamp(long + digits, 48, Math.min(190, state.side.clientWidth * 0.42)));
   state.side.style.setProperty("--label", `${label}px`);
   state.side.style.setProperty("--even", clamp(data.uniform / end, 0, 1));
   state.even.hidden = state.nolean.hidden = !(data.uniform > 0);
-  say(state.heading, `${quoted(data.queries[data.row])} (${data.row}) looks at`);
+  say(state.heading, `${quoted(query)} (${place}) looks at`);
   say(state.nolean.firstElementChild, `1/${count(Math.round(1 / data.uniform))}: no preference`);
   keepInside(state.nolean.firstElementChild, state.even.offsetLeft, state.side.clientWidth);
   say(state.ends.firstElementChild, "0");
   say(state.ends.lastElementChild, `${end * 100} %`);
-  const rest = weights.slice(MOST_BARS).reduce((sum, weight) => sum + weight, 0);
-  state.more.hidden = keys.length <= MOST_BARS;
-  say(state.more, keys.length > MOST_BARS ? `and ${count(keys.length - MOST_BARS)} more, together ${percent(rest)}` : "");
+  state.more.hidden = !more;
+  say(state.more, more ? `and ${count(more)} more, together ${percent(rest)}` : "");
 }
 
 // ---- the whole ----

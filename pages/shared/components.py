@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+_MOST_BARS = 12  # as in head.js
 _ASSETS = Path(__file__).resolve().parents[2] / "assets" / "components"
 
 _CHIPS = """
@@ -87,6 +88,19 @@ def _weights(values: np.ndarray) -> pd.DataFrame:
     return _column(np.where(np.isnan(values), np.float32(-1), values))
 
 
+def _bars(place: int, query: str, weights: np.ndarray, tokens: list[str]) -> dict:
+    """The heaviest keys of one row, for a picture that is too coarse to read them off."""
+    order = [int(k) for k in np.argsort(-weights, kind="stable") if not np.isnan(weights[k])]
+    shown, rest = order[:_MOST_BARS], order[_MOST_BARS:]
+    return {
+        "place": place,
+        "query": query,
+        "shown": [{"place": k, "token": tokens[k], "weight": float(weights[k])} for k in shown],
+        "more": len(rest),
+        "rest": float(weights[rest].sum()) if rest else 0.0,
+    }
+
+
 def _chosen(key: str) -> dict:
     """What the reader chose in the component `key`; empty outside its callback."""
     return st.session_state[key].get("choose") or {}
@@ -108,7 +122,7 @@ def token_chips(
     chosen   index of the query
     on_choose(token) is called with the index of the token that was chosen
 
-    Above 2,000 tokens only those around the chosen one are drawn, and a sentence says so.
+    Above 600 tokens only those around the chosen one are drawn, and a sentence says so.
     """
     data = {"tokens": list(tokens), "ids": None if ids is None else [int(i) for i in ids], "chosen": int(chosen)}
     if weights is not None:
@@ -161,6 +175,7 @@ def head_view(
     title: str,
     key: str,
     on_choose: Callable[[int], None],
+    exact: tuple[int, str, np.ndarray, list[str]] | None = None,
 ) -> None:
     """One head: the heat map of all its weights, and the chosen row as bars, heaviest first.
 
@@ -171,6 +186,8 @@ def head_view(
     uniform       1 / number of keys the chosen query can look at: the dashed line "no preference"
     title         what is shown, such as "Layer 2, head 1"; "" leaves the line out
     on_choose(token) is called with the index of the query whose row or cell was chosen
+    exact         where a row of the picture stands for several queries, the one that the bars show: its index, its
+                  token, its weights (all keys,) float32 with NaN for gaps, and the display strings of all keys
     """
     data = {
         "z": _weights(weights),
@@ -180,6 +197,8 @@ def head_view(
         "uniform": float(uniform),
         "title": title,
     }
+    if exact is not None:
+        data["bars"] = {"row": int(row)} | _bars(*exact)
 
     def choose() -> None:
         on_choose(int(_chosen(key)["token"]))

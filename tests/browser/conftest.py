@@ -25,9 +25,14 @@ QUIET = [
 expect.set_options(timeout=20_000)
 
 
+def chromium_path() -> str | None:
+    """The first of the usual names that is installed."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = chromium_path()
     if found is None:
         reason = f"no browser: none of {', '.join(NAMES)} is installed"
         if os.environ.get("HEADLIGHT_BROWSER") == "required":

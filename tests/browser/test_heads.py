@@ -162,9 +162,7 @@ def test_numbers_section_shows_the_heads_vectors(page: Page, server: str):
     layer = load_model("small").capture(SENTENCE).layers[1]
     for n, tensor in enumerate((layer.query, layer.key, layer.value)):
         shown = (
-            page.locator(".js-plotly-plot")
-            .nth(n)
-            .evaluate("node => node.calcdata[0][0].z.map(row => Array.from(row))")
+            page.locator(".js-plotly-plot").nth(n).evaluate("node => node.calcdata[0][0].z.map(row => Array.from(row))")
         )
         assert torch.tensor(shown).shape == tensor[2].shape
         assert torch.allclose(torch.tensor(shown), tensor[2], atol=1e-5)
