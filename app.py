@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.shared import frame, selection
-from pages.shared.messages import notice
+from pages.shared.messages import make_place, notice
 from pages.shared.share import ask_for_text
 
 st.set_page_config("Headlight", "🔦", layout="wide", initial_sidebar_state="collapsed")
@@ -17,6 +17,7 @@ page = st.navigation(pages, position="hidden")
 notices = selection.read_url()
 frame.header(pages)
 frame.text_and_model()
+make_place()
 for line in [*notices, ask_for_text()]:
     if line:
         notice(line)

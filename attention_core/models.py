@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from .recording import accepted_inputs, capture, use_seam
 from .tokens import display_tokens
 
 log = logging.getLogger(__name__)
+_FROM_PRETRAINED = threading.Lock()  # from_pretrained sets process-wide state: two at once spoil later loads
 ASSETS = Path(__file__).parents[1] / "assets"
 OnStage = Callable[[str], None]  # told in words what is being done
 
@@ -65,10 +67,7 @@ class LanguageModel:
     def encode(self, text: str | Tensor | list[int]) -> Encoded:
         """Exactly tokenizer(text), cut where the model's context ends; ids are taken as they are."""
         if not isinstance(text, str):
-            ids = torch.as_tensor(text).reshape(1, -1)
-            if ids.shape[1] == 0:
-                raise HeadlightError("There are no tokens: give at least one id.")
-            return Encoded({"input_ids": ids.to(self.model.device)}, 0, 0)
+            return self._given_ids(torch.as_tensor(text))
         if self.tokenizer is None:
             raise HeadlightError(f"{self.name} came without a tokenizer: give input_ids instead of a text.")
         if not text.strip():
@@ -90,6 +89,18 @@ class LanguageModel:
         known = accepted_inputs(self.model)
         inputs = {k: torch.tensor([v], device=self.model.device) for k, v in encoded.items() if k in known}
         return Encoded(inputs, left_out, characters)
+
+    def _given_ids(self, ids: Tensor) -> Encoded:
+        ids = ids if ids.ndim == 2 else ids[None]
+        if ids.numel() == 0:
+            raise HeadlightError("There are no tokens: give at least one id.")
+        if ids.ndim != 2 or ids.shape[0] != 1:
+            raise HeadlightError(f"Ids of one text are needed, (1, tokens) or (tokens,), not {tuple(ids.shape)}.")
+        vocabulary = cast(Any, self.model.get_input_embeddings()).weight.shape[0]
+        if not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+            raise HeadlightError(f"An id is outside the vocabulary of {self.name}: they go from 0 to {vocabulary - 1}.")
+        read = ids[:, : self.context]
+        return Encoded({"input_ids": read.to(self.model.device)}, ids.shape[1] - read.shape[1], 0)
 
     def capture(
         self,
@@ -183,9 +194,10 @@ def _load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     if kind is None:
         raise HeadlightError(f"{folder.name}: transformers knows no architecture named {names or 'in its config'}.")
     local.pop("trust_remote_code")
-    model, info = kind.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
-    )
+    with _FROM_PRETRAINED:
+        model, info = kind.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
+        )
     missing = set(info["missing_keys"]) - set(getattr(model, "all_tied_weights_keys", {}))
     if missing:
         raise HeadlightError(f"{folder.name} lacks weights ({', '.join(sorted(missing)[:3])} …): it cannot be shown.")
@@ -255,9 +267,10 @@ def _convert_gguf(file: Path, say: OnStage) -> tuple[PreTrainedModel, PreTrained
 
     say("Unpacking the weights, once: about twenty seconds")
     where = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **where
-    )
+    with _FROM_PRETRAINED:
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **where
+        )
     say("Reading its tokenizer")
     return model, AutoTokenizer.from_pretrained(file.parent, **where)
 

@@ -3,6 +3,7 @@ attention. Knows nothing about text: it takes the model's own keyword inputs.
 """
 
 import inspect
+import re
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel
 
 from .errors import HeadlightError
 from .record import Capture, LayerCapture, SelfCheck, tensors_in
-from .seam import SEAM, SEAM_EXPLICIT, run_recorded, shadow
+from .seam import SEAM, SEAM_ADDED, SEAM_EXPLICIT, run_recorded, shadow
 
 TOLERANCE = 1e-5  # of weights, and of outputs relative to the largest, in float32
 CHECK_TOKENS = 16
@@ -22,7 +23,7 @@ _CHECKS: "weakref.WeakKeyDictionary[PreTrainedModel, SelfCheck]" = weakref.WeakK
 
 
 def self_check(model: PreTrainedModel) -> SelfCheck:
-    """The first 16 tokens of nothing in particular through the model's own eager attention and through the seam.
+    """A few random tokens through the model's own eager attention and through the seam.
 
     Raises HeadlightError, naming the model and the difference, where they do not agree.
     """
@@ -46,7 +47,7 @@ def _compare_with_eager(model: PreTrainedModel) -> SelfCheck:
         if not any(weights.values()):
             raise HeadlightError(f"{name} returns no attention weights, so its attention cannot be shown.")
         found: list[SelfCheck | str] = []
-        for implementation in (SEAM, SEAM_EXPLICIT):
+        for implementation in (SEAM, SEAM_EXPLICIT, SEAM_ADDED):
             try:
                 output, layers = run_recorded(shadow(model, implementation), probe)
                 difference = _differences(output, layers, own, weights, implementation)
@@ -56,6 +57,10 @@ def _compare_with_eager(model: PreTrainedModel) -> SelfCheck:
             found.append(difference)
             if max(difference.weights, difference.output) <= _tolerance(model, layers):
                 return difference
+        gap = _own_gap(model, probe, own)
+        for candidate in found:
+            if isinstance(candidate, SelfCheck) and max(candidate.weights, candidate.output) <= gap:
+                return candidate
     closest = min((f for f in found if isinstance(f, SelfCheck)), key=lambda f: f.weights + f.output, default=None)
     if closest is None:
         reason = str(found[0])
@@ -74,18 +79,36 @@ def _tolerance(model: PreTrainedModel, layers: list[LayerCapture]) -> float:
     return max(TOLERANCE, 8 * torch.finfo(model.dtype).eps * max(largest, 1.0))
 
 
+def _own_gap(model: PreTrainedModel, probe: dict[str, Tensor], own: Any) -> float:
+    """How far the model's own sdpa pass is from its eager pass, four times over: rounding that adds up over many layers
+    is no fault of the seam. At most 1e-4, for a model whose two paths disagree is not known exactly."""
+    try:
+        sdpa = shadow(model, "sdpa")(**probe)
+    except (ValueError, RuntimeError, ImportError):
+        return 0.0
+    return min(4 * _relative_difference(sdpa, own), 10 * TOLERANCE)
+
+
 def _probe(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Inputs for the check: (1, 16) token ids, for the decoder of an encoder-decoder too."""
+    """Inputs for the check: (1, tokens) token ids, for the decoder of an encoder-decoder too."""
     embedding: Any = model.get_input_embeddings()
     vocabulary = embedding.weight.shape[0]
     special = {model.config.get_text_config().to_dict().get(f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
     ordinary = [i for i in range(min(vocabulary, 4096)) if i not in special] or [0]
     random = torch.Generator().manual_seed(0)
-    ids = torch.tensor(ordinary)[torch.randint(len(ordinary), (2, CHECK_TOKENS), generator=random)].to(model.device)
+    ids = torch.tensor(ordinary)[torch.randint(len(ordinary), (2, _probe_length(model)), generator=random)]
+    ids = ids.to(model.device)
     probe = {"input_ids": ids[:1]}
     if model.config.is_encoder_decoder:
         probe["decoder_input_ids"] = ids[1:]
     return probe
+
+
+def _probe_length(model: PreTrainedModel) -> int:
+    """16 tokens, or just more than a small window: what lies beyond a window must be compared too."""
+    sizes = model.config.get_text_config().to_dict().items()
+    windows = [v for k, v in sizes if type(v) is int and re.search("window|topk$|chunk|local", k) and 0 < v < 256]
+    return max([CHECK_TOKENS, *(window + 5 for window in windows)])
 
 
 def _own_weights(output: Any) -> dict[str, list[Tensor]]:
@@ -124,9 +147,13 @@ def _differences(output: Any, layers: list[LayerCapture], own: Any, weights: dic
             if ours.shape != theirs[0].shape:
                 raise HeadlightError(f"layer {layer.layer} ({kind}) returns weights of another shape than its keys.")
             largest = max(largest, (ours - theirs[0].float()).abs().max().item())
+    return SelfCheck(largest, _relative_difference(output, own), implementation, len(layers))
+
+
+def _relative_difference(output: Any, own: Any) -> float:
+    """The largest difference of two outputs as a share of the largest value."""
     mine, theirs = _main(output).float(), _main(own).float()
-    scale = theirs.abs().max().clamp(min=1e-30)
-    return SelfCheck(largest, ((mine - theirs).abs().max() / scale).item(), implementation, len(layers))
+    return ((mine - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30)).item()
 
 
 def _main(output: Any) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .errors import HeadlightError
@@ -22,6 +22,7 @@ from .record import LayerCapture, masked_below
 
 SEAM = "headlight"  # masks may be None: causal or full, as the module says
 SEAM_EXPLICIT = "headlight_explicit"  # every mask is made: for modules that do not say it rightly
+SEAM_ADDED = "headlight_added"  # masks are numbers added to the scores: for modules that read them as such
 ROWS_AT_ONCE = 256  # of a model's own eager attention, so that no (tokens × tokens) array is made
 
 
@@ -92,6 +93,9 @@ def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0
     causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
     causal = causal and attention_mask is None and query.shape[2] > 1
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    selected = kwargs.pop("indices", None)
+    if selected is not None:
+        attention_mask, causal = _only_selected(selected, attention_mask, causal, query, key), False
     scales_output = False
     if softcap is None and sink is None:
         sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
@@ -116,6 +120,17 @@ def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0
             sink_scales_output=scales_output,
         )
     return output, None
+
+
+def _only_selected(selected: Tensor, mask: Tensor | None, causal: bool, query: Tensor, key: Tensor) -> Tensor:
+    """The mask of a module that looks at its best keys only: selected (batch, q, n) holds their indices."""
+    if selected.shape[:2] != (query.shape[0], query.shape[2]):
+        raise HeadlightError(f"keys are selected by indices of the shape {tuple(selected.shape)}, which is not known.")
+    shape = (*selected.shape[:2], key.shape[2])
+    chosen = torch.zeros(shape, dtype=torch.bool, device=key.device).scatter(-1, selected.long(), True)[:, None]
+    if mask is None:
+        return chosen.tril() if causal else chosen
+    return mask & chosen if mask.dtype == torch.bool else mask.masked_fill(~chosen, torch.finfo(mask.dtype).min)
 
 
 def _sink_score(sink: Tensor, heads: int) -> Tensor:
@@ -156,7 +171,7 @@ def _explicit_mask(*args, **kwargs):
     return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
 
 
-for _name, _mask in ((SEAM, sdpa_mask), (SEAM_EXPLICIT, _explicit_mask)):
+for _name, _mask in ((SEAM, sdpa_mask), (SEAM_EXPLICIT, _explicit_mask), (SEAM_ADDED, eager_mask)):
     AttentionInterface.register(_name, _attend)
     AttentionMaskInterface.register(_name, _mask)
 

@@ -4,6 +4,7 @@ Knows nothing about models. Tokens are text, never markup: whoever draws them es
 """
 
 import json
+import re
 import unicodedata
 
 from transformers import PreTrainedTokenizerBase
@@ -15,11 +16,19 @@ _SHOWN = {" ": "·", "\n": "⏎", "\t": "⇥"}
 
 def display_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     """One display string per id; special tokens literally, as in "[CLS]" or "<s>"."""
-    special, byte_level = set(tokenizer.all_special_ids), _is_byte_level(tokenizer)
-    return [
-        raw if number in special else _from_bytes(raw) if byte_level else visible_text(raw.replace("▁", " "))
-        for number, raw in zip(ids, map(str, tokenizer.convert_ids_to_tokens(ids)), strict=True)
-    ]
+    special, added, byte_level = set(tokenizer.all_special_ids), _added(tokenizer), _is_byte_level(tokenizer)
+    strings = []
+    for number, raw in zip(ids, map(str, tokenizer.convert_ids_to_tokens(ids)), strict=True):
+        byte = re.fullmatch("<0x([0-9A-F]{2})>", raw)  # how SentencePiece writes a byte that is no character of its own
+        if number in special:
+            strings.append(raw)
+        elif byte_level and number not in added:
+            strings.append(_from_bytes(bytes(_BYTE_OF[letter] for letter in raw)))
+        elif byte:
+            strings.append(_from_bytes(bytes.fromhex(byte[1])))
+        else:
+            strings.append(visible_text(raw.replace("▁", " ")))
+    return strings
 
 
 def visible_text(text: str) -> str:
@@ -32,15 +41,17 @@ def _visible(letter: str) -> str:
     return f"‹U+{ord(letter):04X}›" if invisible else letter
 
 
-def _from_bytes(raw: str) -> str:
-    """A token of a byte-level vocabulary, where each letter stands for one byte."""
-    if any(letter not in _BYTE_OF for letter in raw):  # added tokens stand there as plain text
-        return visible_text(raw)
-    packed = bytes(_BYTE_OF[letter] for letter in raw)
+def _from_bytes(packed: bytes) -> str:
+    """A character, or the bytes of a piece of one."""
     try:
         return visible_text(packed.decode("utf-8"))
     except UnicodeDecodeError:
         return f"‹{packed.hex(' ').upper()}›"
+
+
+def _added(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of added tokens, which stand in the vocabulary as plain text."""
+    return set(getattr(tokenizer, "added_tokens_decoder", {}))
 
 
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:

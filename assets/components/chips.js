@@ -1,7 +1,7 @@
 // The text as a row of tokens, shaded by one row of attention; the chosen token is the query.
 // data: {tokens, ids?, weights? (tokens,) float32 with −1 for gaps, chosen}. Trigger "choose": {token}.
 
-const MOST_CHIPS = 600;
+const MOST_CHIPS = 160;
 const MARGIN = 50; // neighbours that must be on screen beside the chosen token
 
 function makeChips(root) {

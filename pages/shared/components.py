@@ -122,7 +122,7 @@ def token_chips(
     chosen   index of the query
     on_choose(token) is called with the index of the token that was chosen
 
-    Above 600 tokens only those around the chosen one are drawn, and a sentence says so.
+    Above 160 tokens only those around the chosen one are drawn, and a sentence says so.
     """
     data = {"tokens": list(tokens), "ids": None if ids is None else [int(i) for i in ids], "chosen": int(chosen)}
     if weights is not None:

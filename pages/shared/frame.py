@@ -85,10 +85,10 @@ def read_text() -> tuple[Capture, LanguageModel] | None:
 
 def _wait_for(model: str, text: str) -> Capture:
     """Ask the engine; while it works, say at what, and let the user stop it."""
+    place = st.empty()  # made even if it stays empty: what comes after keeps its place
     job = engine().request(model, text)
     try:
         if not job.wait(0.4):
-            place = st.empty()
             with place.container():
                 bar = st.progress(0.0, job.stage)
                 st.button("Stop", key="stop", on_click=_stop)

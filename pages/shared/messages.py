@@ -5,9 +5,14 @@ import html
 import streamlit as st
 
 
+def make_place() -> None:
+    """Where notices stand on this run. It is always there, so that a notice moves nothing else to another place."""
+    st.session_state.messages = st.container(key="messages")
+
+
 def notice(sentence: str) -> None:
     """Something the user should know or do."""
-    st.html(f'<p class="notice" role="status">{html.escape(sentence)}</p>')
+    st.session_state.messages.html(f'<p class="notice" role="status">{html.escape(sentence)}</p>')
 
 
 def sentence(text: str, kind: str = "sentence") -> None:

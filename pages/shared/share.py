@@ -54,7 +54,7 @@ def ask_for_text() -> str | None:
     wanted = st.session_state.wanted_text
     if wanted is None:
         return None
-    given = st.file_uploader("The link’s text", type=["txt", "md"], key="text_file")
+    given = st.session_state.messages.file_uploader("The link’s text", type=["txt", "md"], key="text_file")
     if given is None:
         return "This link needs its text, which is too long for a link: drop the file that came with it here."
     text = given.getvalue().decode("utf-8", "replace")

@@ -1,0 +1,99 @@
+"""From a key press to the painted head, its bars and its finding: python -m benchmarks.interaction [--toy]
+
+Starts the app, opens a 30-token text with the small model in headless Chromium, and changes the head by keyboard. The
+clock starts at the key's event in the browser and stops in the first frame that shows the new head, bars and sentence.
+What it times is checked first: the sentence names the head that was asked for, and no interaction runs the model again.
+"""
+
+import argparse
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlencode
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser.conftest import QUIET, chromium_path
+
+ROOT = Path(__file__).parents[1]
+TEXT = "The old king met the queen by the river, and the queen gave the old king a small key. Then the king smiled."
+
+CLOCK = """async ([head, finding]) => {
+    const began = await new Promise(done => addEventListener("keydown", e => e.key === "Enter" && done(e.timeStamp),
+                                                            {capture: true}));
+    const before = [head.dataset.painted, finding.innerText];
+    const next = () => new Promise(requestAnimationFrame);
+    const words = () => document.querySelector(".st-key-finding").innerText;
+    while (head.dataset.painted === before[0] || words() === before[1]) await next();
+    return performance.now() - began;
+}"""
+
+
+def measure(page: Page, keys: list[str], times: int) -> list[float]:
+    """Milliseconds of each change of head, by turns with the given keys."""
+    canvas = page.locator(".st-key-overview canvas.picture")
+    milliseconds = []
+    for turn in range(times):
+        head = page.locator(".st-key-head_view .head").element_handle()
+        finding = page.locator(".st-key-finding").element_handle()
+        canvas.focus()
+        page.keyboard.press(keys[turn % len(keys)])
+        before = finding.inner_text()
+        page.evaluate("args => { window.clock = (" + CLOCK + ")(args) }", [head, finding])
+        page.keyboard.press("Enter")
+        milliseconds.append(
+            page.evaluate("() => Promise.race([window.clock, new Promise((_, no) => setTimeout(no, 9000))])")
+        )
+        after = finding.inner_text()
+        assert re.match(r"Layer \d, head \d", after) and after != before, after
+        page.wait_for_timeout(500)  # until the last answer has arrived, as a hand would
+    return milliseconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--toy", action="store_true", help="four changes only")
+    parser.add_argument("--model", default="small")
+    args = parser.parse_args()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    server = subprocess.Popen([*command, "--server.port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        began = time.perf_counter()
+        while True:
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2)
+                break
+            except OSError:
+                time.sleep(0.1)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium_path(), args=QUIET)
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            query = urlencode({"model": args.model, "text": TEXT, "layer": 1, "head": 1, "token": 20})
+            page.goto(f"http://localhost:{port}/?{query}")
+            page.locator(".st-key-finding p").wait_for(timeout=120_000)
+            page.locator(".st-key-overview canvas.picture").wait_for()
+            print(f"server start to the first finding: {time.perf_counter() - began:.1f} s")
+            page.wait_for_timeout(1500)
+            tokens = page.locator(".st-key-chips [role=option]").count()
+            measure(page, ["ArrowRight", "ArrowLeft"], 4)  # warm
+            times = sorted(measure(page, ["ArrowRight", "ArrowLeft"], 4 if args.toy else 40))
+            print(
+                f"{tokens} tokens, {args.model}: median {statistics.median(times):.0f} ms, "
+                f"p90 {times[int(0.9 * len(times))]:.0f} ms, largest {times[-1]:.0f} ms of {len(times)} changes of head"
+            )
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,502 @@
+"""capture(): what it refuses, what it keeps, what it leaves alone, and that threads do not disturb each other."""
+
+import copy
+import dataclasses
+import re
+import threading
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaAttention
+from transformers.models.llama.modeling_llama import eager_attention_forward as llama_eager
+
+from attention_core import Capture, HeadlightError, LanguageModel, capture
+from tests.architectures import ARCHITECTURES, BERT, IDS, LLAMA, VOCABULARY
+
+REPEATS = 10
+
+
+def make(name: str):
+    return ARCHITECTURES[name].model()
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return make("Llama: grouped")
+
+
+def some_ids(tokens: int, seed: int = 0) -> Tensor:
+    return torch.randint(3, VOCABULARY, (1, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def with_eager(model):
+    twin = copy.deepcopy(model)
+    twin.set_attn_implementation("eager")
+    return twin
+
+
+def held(thing) -> list[Tensor]:
+    """Every tensor in a record, with repeats."""
+    if isinstance(thing, Tensor):
+        return [thing]
+    if dataclasses.is_dataclass(thing) or isinstance(thing, Capture):
+        return [t for part in vars(thing).values() for t in held(part)]
+    if isinstance(thing, dict):
+        return [t for part in thing.values() for t in held(part)]
+    return [t for part in thing for t in held(part)] if isinstance(thing, list | tuple) else []
+
+
+# ── many threads, one model ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def foreign_default(small):
+    return make("Llama: grouped")
+
+
+def foreign_eager(small):
+    model = make("Mistral: sliding window")
+    model.set_attn_implementation("eager")
+    return model
+
+
+def soft_cap(small):
+    return make("Gemma 2: soft cap")
+
+
+def language_model(small):
+    return small.model
+
+
+@pytest.mark.parametrize("kind", [foreign_default, foreign_eager, soft_cap, language_model])
+def test_two_captures_and_a_generate_at_once(kind, small):
+    model = kind(small)
+    texts = [some_ids(41, seed=1), some_ids(29, seed=2)]
+    prompt = some_ids(17, seed=3)
+    eager = with_eager(model)
+    with torch.no_grad():
+        own = [eager(input_ids=ids, output_attentions=True) for ids in texts]
+    sampling = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "output_logits": True}
+    expected = model.generate(prompt, return_dict_in_generate=True, **sampling)
+    for repeat in range(REPEATS):
+        # every second time the model is new to capture, so that the self-check races too
+        shared = copy.deepcopy(model) if repeat % 2 else model
+        before, start = shared.config._attn_implementation, threading.Barrier(3)
+        results: dict[str, object] = {}
+
+        def work(name, do, start=start, results=results):
+            torch.set_num_threads(1)
+            start.wait()
+            try:
+                results[name] = do()
+            except Exception as error:
+                results[name] = error
+
+        def write(shared=shared):
+            return shared.generate(prompt, return_dict_in_generate=True, **sampling)
+
+        jobs = {"written": write}
+        for n, ids in enumerate(texts):
+            jobs[f"capture {n}"] = lambda ids=ids, shared=shared: capture(shared, input_ids=ids)
+        threads = [threading.Thread(target=work, args=job) for job in jobs.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        for n, theirs in enumerate(own):
+            cap = results[f"capture {n}"]
+            assert isinstance(cap, Capture), cap
+            assert len(cap.layers) == len(theirs.attentions)
+            for i, weights in enumerate(theirs.attentions):
+                for h in range(weights.shape[1]):
+                    torch.testing.assert_close(cap.attention(i, h), weights[0, h], atol=1e-5, rtol=0)
+            scale = theirs.logits.abs().max().item()
+            torch.testing.assert_close(cap.output.logits, theirs.logits, atol=1e-5 * scale, rtol=0)
+        written = results["written"]
+        assert not isinstance(written, Exception), written
+        assert torch.equal(written.sequences, expected.sequences)
+        for ours, theirs in zip(written.logits, expected.logits, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
+        assert shared.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_a_foreign_model_is_left_as_it_was(implementation):
+    model, ids = make("Llama: grouped"), some_ids(19)
+    model.set_attn_implementation(implementation)
+    config, state = model.config.to_dict(), {name: t.clone() for name, t in model.state_dict().items()}
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+        capture(model, input_ids=ids)
+        assert torch.equal(model(input_ids=ids).logits, before)
+        assert model.config._attn_implementation == implementation
+        assert all(m.config._attn_implementation == implementation for m in model.modules() if hasattr(m, "config"))
+        assert model.config.to_dict() == config and not model.training
+        assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
+        model.set_attn_implementation("eager")
+        own = model(input_ids=ids, output_attentions=True)
+    assert len(own.attentions) == 3 and own.attentions[0].shape == (1, 6, 19, 19)
+
+
+def test_a_language_model_still_generates_and_gives_its_own_attentions():
+    lm = LanguageModel(make("Llama: grouped"))
+    ids = some_ids(12)
+    plain = make("Llama: grouped")
+    settings = {"max_new_tokens": 6, "do_sample": False}
+    assert torch.equal(lm.model.generate(ids, **settings), plain.generate(ids, **settings))
+    with torch.no_grad():
+        assert torch.equal(lm.model(input_ids=ids).logits, plain(input_ids=ids).logits)
+        weights = with_eager(lm.model)(input_ids=ids, output_attentions=True).attentions
+    torch.testing.assert_close(lm.capture(ids).attention(2, 4), weights[2][0, 4], atol=1e-5, rtol=0)
+
+
+# ── what is refused ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_training_mode_is_refused():
+    model = make("Llama: grouped").train()
+    with pytest.raises(HeadlightError, match=r"training mode.*eval\(\)"):
+        capture(model, input_ids=some_ids(5))
+    with pytest.raises(HeadlightError, match="training mode"):
+        LanguageModel(model)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    "ids, shape",
+    [(some_ids(5).repeat(2, 1), r"\(2, 5\)"), (some_ids(5)[:, :0], r"\(1, 0\)"), (some_ids(5)[0], r"\(5,\)")],
+)
+def test_only_one_text_with_tokens_is_read(llama, ids, shape):
+    with pytest.raises(HeadlightError, match=f"input_ids has the shape {shape}"):
+        capture(llama, input_ids=ids)
+
+
+def test_a_batch_of_targets_is_refused():
+    with pytest.raises(HeadlightError, match=r"decoder_input_ids has the shape \(2, 4\)"):
+        capture(make("BART"), input_ids=some_ids(5), decoder_input_ids=some_ids(4).repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: tf.BloomForCausalLM(tf.BloomConfig(**IDS, hidden_size=40, n_layer=2, n_head=5)),
+        lambda: tf.GPTJForCausalLM(tf.GPTJConfig(**IDS, n_embd=40, n_layer=2, n_head=5, rotary_dim=4)),
+    ],
+)
+def test_a_model_outside_the_interface_is_named(model):
+    model = model().eval()
+    with pytest.raises(HeadlightError, match=f"{type(model).__name__}.*does not go through.*Choose a model that does"):
+        capture(model, input_ids=some_ids(5))
+
+
+def test_a_model_that_reads_no_text_is_named():
+    model = tf.ViTModel(tf.ViTConfig(hidden_size=40, num_hidden_layers=1, num_attention_heads=5, intermediate_size=48))
+    with pytest.raises(HeadlightError, match="ViTModel reads pixel_values"):
+        capture(model.eval(), pixel_values=torch.zeros(1, 3, 224, 224))
+
+
+class SaysOneDoesAnother(LlamaAttention):
+    """Gives the interface another scaling than the eager path uses: the seam cannot see the true one."""
+
+    def forward(self, *args, **kwargs):
+        honest = self.scaling
+        self.scaling = honest if self.config._attn_implementation == "eager" else honest * 1.001
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            self.scaling = honest
+
+
+class GoesItsOwnWay(LlamaAttention):
+    """Never asks the interface."""
+
+    def forward(self, hidden_states, position_embeddings, attention_mask=None, **kwargs):
+        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        query, key, value = (
+            p(hidden_states).view(shape).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        tokens = query.shape[2]
+        causal = torch.zeros(tokens, tokens).masked_fill(~torch.ones(tokens, tokens).tril().bool(), float("-inf"))
+        output, weights = llama_eager(self, query, key, value, causal[None, None], scaling=self.scaling)
+        return self.o_proj(output.reshape(*hidden_states.shape[:-1], -1)), weights
+
+
+def test_a_model_that_lies_to_the_seam_is_refused_with_the_difference():
+    model = make("Llama: grouped")
+    model.model.layers[1].self_attn.__class__ = SaysOneDoesAnother
+    with pytest.raises(HeadlightError, match="LlamaForCausalLM cannot be shown exactly") as caught:
+        capture(model, input_ids=some_ids(5))
+    weights, output = map(float, re.findall(r"\d\.\de-\d\d", str(caught.value)))
+    assert 1e-5 < weights < 1e-2 and 1e-7 < output < 1e-2  # a thousandth of a score changes about so much
+
+
+def test_a_layer_that_goes_its_own_way_is_refused_with_the_count():
+    model = make("Llama: grouped")
+    model.model.layers[2].self_attn.__class__ = GoesItsOwnWay
+    with pytest.raises(HeadlightError, match="LlamaForCausalLM.*makes 3 attention maps.*of which 2 go through"):
+        capture(model, input_ids=some_ids(5))
+
+
+def test_a_module_that_lies_about_causality_is_read_with_explicit_masks():
+    model, ids = make("Llama: grouped"), some_ids(23)
+    for layer in model.model.layers:
+        layer.self_attn.is_causal = False
+    cap = capture(model, input_ids=ids)
+    assert cap.check.implementation.endswith("explicit")
+    with torch.no_grad():
+        own = with_eager(model)(input_ids=ids, output_attentions=True)
+    for i, weights in enumerate(own.attentions):
+        torch.testing.assert_close(cap.attention(i, 3), weights[0, 3], atol=1e-5, rtol=0)
+        assert cap.layers[i].kind == "decoder"
+
+
+def test_an_indexer_that_selects_keys_is_exact_or_refused():
+    """DeepSeek-V3.2 looks at its index_topk best keys. The self-check's 16 tokens are fewer; the text has more.
+
+    Its module makes the mask itself for "eager" and "sdpa"; under any other name it hands the indices on.
+    """
+    sizes = {k: v for k, v in LLAMA.items() if k != "head_dim"} | {"num_key_value_heads": 6}
+    sizes |= {"q_lora_rank": 20, "kv_lora_rank": 12, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}
+    sizes |= {
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+    }
+    sizes |= {"moe_intermediate_size": 24, "index_topk": 18, "index_n_heads": 2, "index_head_dim": 16}
+    torch.manual_seed(0)
+    model, ids = tf.DeepseekV32ForCausalLM(tf.DeepseekV32Config(**sizes)).eval(), some_ids(45)
+    try:
+        cap = capture(model, input_ids=ids)
+    except HeadlightError:
+        return
+    with torch.no_grad():
+        own = with_eager(model)(input_ids=ids, output_attentions=True)
+    for i, weights in enumerate(own.attentions):
+        torch.testing.assert_close(cap.attention(i, 0), weights[0, 0], atol=1e-5, rtol=0)
+
+
+def test_indices_out_of_range_are_refused_in_words(llama):
+    cap = capture(llama, input_ids=some_ids(5))
+    with pytest.raises(HeadlightError, match="no layer entry 3: choose 0 to 2"):
+        cap.attention(3, 0)
+    for head in (6, -1):
+        with pytest.raises(HeadlightError, match=f"no head {head} in layer entry 1: choose 0 to 5"):
+            cap.scores(1, head)
+
+
+# ── what is kept ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["Llama: grouped", "BART"])
+def test_the_cache_is_kept_only_when_asked_for(name):
+    model, inputs = make(name), {"input_ids": some_ids(9)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = some_ids(4)
+    assert "past_key_values" not in capture(model, **inputs).output
+    cache = capture(model, **inputs, use_cache=True).output.past_key_values
+    assert cache.get_seq_length() == (4 if model.config.is_encoder_decoder else 9)
+    assert "past_key_values" not in capture(model, **inputs, use_cache=False).output
+
+
+def test_a_given_cache_is_dropped_too_unless_asked_for(llama):
+    with torch.no_grad():
+        cache = llama(input_ids=some_ids(9), use_cache=True).past_key_values
+    assert "past_key_values" not in capture(llama, input_ids=some_ids(2), past_key_values=cache).output
+    kept = capture(llama, input_ids=some_ids(2), past_key_values=cache, use_cache=True).output
+    assert kept.past_key_values.get_seq_length() == 13
+
+
+def test_no_gradients():
+    model = make("Llama: grouped")
+    assert all(p.requires_grad for p in model.parameters())
+    with torch.enable_grad():
+        cap = capture(model, input_ids=some_ids(7))
+        assert torch.is_grad_enabled()
+    assert not any(t.requires_grad for t in held(cap))
+    assert not cap.attention(0, 0).requires_grad
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_asking_for_attentions_changes_nothing(llama):
+    cap = capture(llama, input_ids=some_ids(7), output_attentions=True)
+    assert cap.output.get("attentions") is None
+    assert torch.equal(cap.attention(1, 1), capture(llama, input_ids=some_ids(7)).attention(1, 1))
+
+
+def test_embeddings_instead_of_ids(llama):
+    ids = some_ids(7)
+    embedded = capture(llama, inputs_embeds=llama.get_input_embeddings()(ids))
+    plain = capture(llama, input_ids=ids)
+    assert torch.equal(embedded.output.logits, plain.output.logits)
+    assert torch.equal(embedded.attention(2, 5), plain.attention(2, 5))
+
+
+def test_nbytes_by_hand(llama):
+    tokens = 13
+    cap = capture(llama, input_ids=some_ids(tokens))
+    query, key, value = 6 * tokens * 10 * 4, 2 * tokens * 10 * 4, 2 * tokens * 10 * 4
+    positions, logits, ids = tokens * 8, tokens * VOCABULARY * 4, tokens * 8
+    assert cap.nbytes == 3 * (query + key + value + positions) + logits + ids
+
+
+def test_nbytes_counts_shared_storage_once():
+    tokens = 13
+    gpt2 = capture(make("GPT-2: learned positions"), input_ids=some_ids(tokens))
+    one_projection = tokens * 3 * 40 * 4  # queries, keys and values are views of it
+    assert gpt2.nbytes == 3 * (one_projection + tokens * 8) + tokens * VOCABULARY * 4 + tokens * 8
+
+    mistral = capture(make("Mistral: sliding window"), input_ids=some_ids(tokens))
+    vectors, mask = (6 + 2 + 2) * tokens * 10 * 4, tokens * tokens  # one bool mask for the three layers
+    assert mistral.nbytes == 3 * (vectors + tokens * 8) + mask + tokens * VOCABULARY * 4 + tokens * 8
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Llama: grouped", "GPT-2: learned positions", "Gemma 2: soft cap", "gpt-oss: learned sinks"]
+    + ["Mistral: sliding window", "BERT", "Splinter", "BART", "DeepSeek-V3: latent, values of another size"],
+)
+def test_nothing_of_tokens_by_tokens_is_held_for_each_head(name):
+    tokens = 300
+    model = make(name)
+    inputs = {"input_ids": some_ids(tokens)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = some_ids(tokens)
+    cap = capture(model, **inputs)
+    for looked_at in range(2):
+        for t in held(cap):
+            if t.untyped_storage().nbytes() >= tokens * tokens:
+                vectors = max(t.shape, default=0) == tokens and t.ndim == 3 and t.numel() < tokens * tokens
+                one_mask = t.dtype == torch.bool and t.shape == (1, tokens, tokens)
+                logits = t.shape[-1] == VOCABULARY
+                assert vectors or one_mask or logits, t.shape
+                assert not one_mask or t.untyped_storage().nbytes() == tokens * tokens, "a mask for each head"
+                assert one_mask or t.untyped_storage().nbytes() < 4 * tokens * tokens
+        if not looked_at:
+            cap.attention(0, 0), cap.scores(0, 0), cap.thumbnails(), cap.nbytes
+
+
+def test_a_bias_that_the_model_made_is_held_once_for_each_stack():
+    cap = capture(make("T5: relative positions"), input_ids=some_ids(23), decoder_input_ids=some_ids(11))
+    for kind, shape in (("encoder", (5, 23, 23)), ("decoder", (5, 11, 11))):
+        biases = [layer.bias for layer in cap.layers if layer.kind == kind]
+        assert len(biases) > 1 and {tuple(b.shape) for b in biases} == {shape}
+        assert len({b.untyped_storage().data_ptr() for b in biases}) == 1
+
+
+# ── thumbnails ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def max_pooled(weights: np.ndarray, size: int) -> np.ndarray:
+    """(q, k) → (≤ size, ≤ size), bin i from ⌊i·n/size⌋ up to ⌈(i+1)·n/size⌉."""
+    q, k = weights.shape
+    rows, columns = min(q, size), min(k, size)
+    pooled = np.zeros((rows, columns), dtype=np.float32)
+    for i in range(rows):
+        for j in range(columns):
+            bin_of_rows = weights[int(np.floor(i * q / rows)) : int(np.ceil((i + 1) * q / rows))]
+            pooled[i, j] = bin_of_rows[:, int(np.floor(j * k / columns)) : int(np.ceil((j + 1) * k / columns))].max()
+    return pooled
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 31, 32, 33, 64, 100])
+def test_thumbnails_are_the_largest_weight_of_each_bin(llama, tokens):
+    cap = capture(llama, input_ids=some_ids(tokens))
+    pictures = cap.thumbnails(size=32)
+    assert len(pictures) == len(cap.layers)
+    for i, picture in enumerate(pictures):
+        assert picture.shape == (6, min(tokens, 32), min(tokens, 32)) and picture.dtype == torch.float32
+        for h in range(6):
+            np.testing.assert_allclose(picture[h], max_pooled(cap.attention(i, h).numpy(), 32), atol=1e-6)
+
+
+@pytest.mark.parametrize("source, target", [(23, 5), (5, 23), (40, 9), (150, 23)])
+def test_thumbnails_where_rows_and_columns_differ(source, target):
+    # 150 source tokens: bins of more than 64 rows are read in pieces
+    model = make("BART")
+    cap = capture(model, input_ids=some_ids(source), decoder_input_ids=some_ids(target))
+    for size in (2, 9):
+        for i, picture in enumerate(cap.thumbnails(size)):
+            layer = cap.layers[i]
+            shape = (layer.heads, min(size, layer.query.shape[1]), min(size, layer.key.shape[1]))
+            assert picture.shape == shape
+            np.testing.assert_allclose(picture[2], max_pooled(cap.attention(i, 2).numpy(), size), atol=1e-6)
+
+
+# ── progress and stopping ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_on_layer_is_called_once_a_call():
+    model = make("BART")
+    seen: list[int] = []
+    cap = capture(model, input_ids=some_ids(9), decoder_input_ids=some_ids(4), on_layer=seen.append)
+    assert seen == list(range(1, len(cap.layers) + 1)) and len(cap.layers) == 8
+    seen.clear()
+    capture(model, input_ids=some_ids(9), decoder_input_ids=some_ids(4))
+    with torch.no_grad():
+        model(input_ids=some_ids(9), decoder_input_ids=some_ids(4))
+    assert seen == []
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_an_exception_in_on_layer_stops_the_pass_and_the_model_stays_usable(prepared):
+    class Enough(Exception):
+        pass
+
+    model, ids, seen = make("Llama: grouped"), some_ids(9), []
+    if prepared:
+        model = LanguageModel(model).model
+    before = capture(model, input_ids=ids)
+
+    def stop(number):
+        seen.append(number)
+        if number == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        capture(model, input_ids=ids, on_layer=stop)
+    assert seen == [1, 2]
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, before.output.logits)
+    assert seen == [1, 2], "the recorder of the stopped pass is still listening"
+    after = capture(model, input_ids=ids)
+    assert len(after.layers) == 3 and torch.equal(after.attention(2, 5), before.attention(2, 5))
+
+
+def test_an_error_of_the_model_leaves_it_usable(llama):
+    with pytest.raises(IndexError):
+        capture(llama, input_ids=torch.tensor([[1, VOCABULARY + 5]]))
+    assert len(capture(llama, input_ids=some_ids(4)).layers) == 3
+
+
+# ── labels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_without_a_tokenizer_labels_are_numbers():
+    with torch.no_grad():
+        model = make("Mistral: sliding window")
+        cache = model(input_ids=some_ids(12), use_cache=True).past_key_values
+    cap = capture(model, input_ids=some_ids(2), past_key_values=cache)
+    assert cap.tokens is None
+    assert cap.query_tokens(0) == ["12", "13"]
+    assert cap.key_tokens(0) == [str(k) for k in range(6, 14)]
+
+
+def test_the_kinds_of_bert_used_as_a_decoder():
+    torch.manual_seed(0)
+    model = tf.BertLMHeadModel(tf.BertConfig(**BERT, is_decoder=True)).eval()
+    cap = capture(model, input_ids=some_ids(6))
+    assert [(layer.kind, layer.layer) for layer in cap.layers] == [("decoder", 0), ("decoder", 1)]
+    assert (cap.attention(1, 4).triu(1) == 0).all()
+
+
+def test_half_precision_is_recorded_as_it_is():
+    torch.manual_seed(0)
+    model = tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA)).eval().to(torch.bfloat16)
+    cap = capture(model, input_ids=some_ids(9))
+    assert cap.layers[0].query.dtype == torch.bfloat16
+    assert cap.attention(0, 0).dtype == torch.float32
+    np.testing.assert_allclose(cap.attention(0, 0).sum(dim=-1), 1, atol=1e-5)
