@@ -76,7 +76,7 @@ def vectors(capture: Capture) -> None:
             "values": (layer.value[shared], capture.key_tokens(entry)),
         }
         for column, (name, (tensor, tokens)) in zip(st.columns(3), parts.items(), strict=True):
-            figure = vectors_heatmap(tensor[shown].float().cpu().numpy(), tokens[shown], name)
+            figure = vectors_heatmap(tensor[shown].float().cpu().numpy(), tokens[shown], start, name)
             column.plotly_chart(figure, key=f"vectors-{name}", config={"displayModeBar": False})
 
 
