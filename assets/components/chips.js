@@ -85,7 +85,7 @@ function paintChips(state) {
   state.chips.forEach((chip, i) => paintChip(state, chip, state.start + i, theme));
   state.note.hidden = shown === total;
   say(state.note, shown === total ? "" :
-    `Tokens ${count(state.start)} to ${count(state.start + shown - 1)} are shown; ${count(total - shown)} of ${count(total)} are not.`);
+    `Tokens ${count(state.start)} to ${count(state.start + shown - 1)} of ${count(total)} are shown here; choose others by their number below.`);
   painted(state, { chosen: data.chosen });
 }
 

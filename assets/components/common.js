@@ -150,7 +150,7 @@ function oneLine(token) {
 
 /** A token in quotes; right-to-left letters are kept from turning the rest of the sentence around. */
 function quoted(token) {
-  return RIGHT_TO_LEFT.test(token) ? `"\u2068${oneLine(token)}\u2069"` : `"${oneLine(token)}"`;
+  return RIGHT_TO_LEFT.test(token) ? `“\u2068${oneLine(token)}\u2069”` : `“${oneLine(token)}”`;
 }
 
 /** The longest beginning of `text` that fits, with … where something was left out. */
@@ -166,10 +166,10 @@ function shorten(pen, text, room) {
   return `${letters.slice(0, fits).join("")}…`;
 }
 
-const percent = (weight) => `${(weight * 100).toFixed(1)} %`;
+const percent = (weight) => `${(weight * 100).toFixed(1)}%`;
 const count = (n) => n.toLocaleString("en-US");
 
-/** 0.58123 → "58.1 % (0.58123)"; a gap says why there is no number. */
+/** 0.58123 → "58.1% (0.58123)"; a gap says why there is no number. */
 function exactly(weight) {
   return weight < 0 ? "cannot look there" : `${percent(weight)} (${weight.toFixed(5)})`;
 }

@@ -6,7 +6,7 @@ const SIDE = 290; // the least width the bars need beside the heat map …
 const SHARE = 0.33; // … and their share of a wide page
 const MOST_BARS = 12;
 const LARGEST_CELL = 48;
-const TALLEST_MAP = 680;
+const TALLEST_MAP = 560;
 
 function makeHead(root) {
   const find = (name) => root.querySelector(name);
@@ -289,7 +289,7 @@ function paintBars(state) {
   say(state.nolean.firstElementChild, `1/${count(Math.round(1 / data.uniform))}: no preference`);
   keepInside(state.nolean.firstElementChild, state.even.offsetLeft, state.side.clientWidth);
   say(state.ends.firstElementChild, "0");
-  say(state.ends.lastElementChild, `${end * 100} %`);
+  say(state.ends.lastElementChild, `${end * 100}%`);
   state.more.hidden = !more;
   say(state.more, more ? `and ${count(more)} more, together ${percent(rest)}` : "");
 }
@@ -298,7 +298,7 @@ function paintBars(state) {
 
 /** Bars beside the map keep both on one screen; below it where the cells would become too small for that. */
 function standsBeside(data, width, beside) {
-  return width >= 1000 || (width >= 700 && (beside - 120) / data.keys.length >= 20);
+  return width >= 1000 || (width >= 700 && (beside - 120) / data.keys.length >= 12);
 }
 
 function paintFrame(state) {
@@ -394,14 +394,15 @@ function letGo(state) {
 function chooseRow(state, token) {
   if (token === null || token === state.data.row) return;
   state.data.row = token; // shown at once, the 1/n line too; the page's answer paints it again
-  const visible = sortedKeys(state.data).length;
+  const { shown, more } = barsFromMap(state.data);
+  const visible = shown.length + more;
   if (visible) state.data.uniform = 1 / visible;
   paintHead(state);
   state.choose({ token });
 }
 
 /** Where the arrows begin: the heaviest key of the chosen row. */
-const firstCell = (data) => [data.row, sortedKeys(data)[0] ?? 0];
+const firstCell = (data) => [data.row, barsFromMap(data).shown[0]?.place ?? 0];
 
 function onMapKey(state, event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;

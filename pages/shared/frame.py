@@ -34,7 +34,9 @@ def header(pages: list) -> None:
 
 def text_and_model() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="reading"):
-        st.text_input("Text", key="text", on_change=selection.text_changed, width="stretch")
+        # A text with line breaks needs a box that can hold them.
+        box = st.text_area if "\n" in st.session_state.text else st.text_input
+        box("Text", key="text", on_change=selection.text_changed, width="stretch")
         st.selectbox(
             "Model",
             list(CATALOGUE),
@@ -57,25 +59,28 @@ def text_and_model() -> None:
 def read_text() -> tuple[Capture, LanguageModel] | None:
     """The capture of the selected text, or of the last one that could be read, with a sentence on why."""
     chosen = selection.current()
+    st.session_state.text_was_read = False
     try:
         capture = _wait_for(chosen.model, chosen.text)
     except HeadlightError as problem:
         notice(str(problem))
-        last = st.session_state.get("last_read", (examples()[0].model, examples()[0].text))
+        last = selection.last_view()
         try:
-            capture, chosen_model = _wait_for(*last), last[0]
+            capture = _wait_for(last.model, last.text)
         except HeadlightError as second:
             notice(str(second))
             return None
+        chosen = last
+        for name in selection.NUMBERS:
+            st.session_state[name] = getattr(last, name)
     else:
-        chosen_model = chosen.model
-        st.session_state.last_read = (chosen.model, chosen.text)
+        st.session_state.text_was_read = True
         if capture.left_out:
             notice(
                 f"This text is longer than the model can read: it was cut after {len(capture.tokens or [])} tokens "
                 f"({capture.characters} characters), {capture.left_out} tokens are left out."
             )
-    model = engine().model(chosen_model)
+    model = engine().model(chosen.model)
     if model is None:
         return None
     with st.session_state.proof_place:
@@ -91,18 +96,13 @@ def _wait_for(model: str, text: str) -> Capture:
         if not job.wait(0.4):
             with place.container():
                 bar = st.progress(0.0, job.stage)
-                st.button("Stop", key="stop", on_click=_stop)
+                st.button("Stop", key="stop", on_click=selection.stop)
                 while not job.wait(0.15):
                     bar.progress(job.share, f"{job.stage} …")
             place.empty()
         return job.result()
     finally:
         engine().leave(job)  # also when the browser went away or the user asked for something else
-
-
-def _stop() -> None:
-    model, text = st.session_state.get("last_read", (examples()[0].model, examples()[0].text))
-    selection.write_url(model=model, text=text, layer=None, head=None, token=None)
 
 
 def proof(capture: Capture, model: LanguageModel) -> None:
@@ -112,8 +112,9 @@ def proof(capture: Capture, model: LanguageModel) -> None:
         st.html(
             f"<p>Every weight on this page is computed from the queries and keys that "
             f"{html.escape(CATALOGUE[model.name].title)} itself used for this text.</p>"
-            f"<p>When it was loaded, the same recomputation was compared with the model’s own eager attention on a "
-            f"test input: the largest difference of a weight was <b>{check.weights:.1e}</b>, of the output "
-            f"<b>{check.output:.1e}</b> of its largest value.</p>"
+            f"<p>When it was loaded, the weights computed so were compared with those that the model itself returns "
+            f"for a test text. The largest difference of a weight was "
+            f"<b>{check.weights:.8f}</b> (a weight lies between "
+            f"0 and 1), of the output <b>{check.output:.8f}</b> of its largest value.</p>"
             "<p>Layers, heads and tokens count from 0, as in the literature.</p>"
         )

@@ -19,7 +19,7 @@ from .examples import Example, examples, first_look
 
 LONGEST_TEXT_IN_URL = 4000  # encoded bytes; longer ones do not pass every proxy
 NUMBERS = ("layer", "head", "token")
-NOT_CHOSEN = -1  # a number that the URL leaves open
+NOT_CHOSEN = -(10**9)  # a number that the URL leaves open
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,22 @@ def read_url() -> list[str]:
     at_example = look is not None and text == look.text
     for name in NUMBERS:
         fallback = getattr(look, name) if look is not None and (name != "token" or at_example) else NOT_CHOSEN
-        given = url.get(name)
+        given = url.get(name) or None
         if given is not None and not (given.isascii() and given.isdigit() and len(given) < 10):
-            notices.append(f"“{given[:40]}” is not a {name}: they count from 0. Choose one below.")
+            notices.append(f"“{given[:40]}” is not a {name}: the numbers count from 0. Choose one below.")
             given = None
         state[name] = int(given) if given is not None else fallback
     state.ids = url.get("ids") == "1"
+    if state.pop("stopped", False):
+        notices.append("Stopped: the earlier text is shown.")
     return notices
 
 
-def fit(name: str, count: int) -> str | None:
+def fit(name: str, count: int, default: int) -> str | None:
     """Bring a number of the selection into 0 … count − 1; → a sentence if it was outside."""
     value = st.session_state[name]
-    if value == NOT_CHOSEN:  # the last token, the first layer and head
-        st.session_state[name] = count - 1 if name == "token" else 0
+    if value == NOT_CHOSEN:
+        st.session_state[name] = default
         return None
     if value < count:
         return None
@@ -124,6 +126,18 @@ def as_parameters(parts: dict[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in parts.items() if value is not None and value != NOT_CHOSEN}
 
 
+def keep_view() -> None:
+    """Remember this view as the last good one."""
+    st.session_state.last_view = current()
+
+
+def last_view() -> Selection:
+    """What is shown where something else cannot be: the last view that was good, or the first example."""
+    opening = examples()[0]
+    first = Selection(opening.model, opening.text, opening.layer, opening.head, opening.token)
+    return st.session_state.get("last_view", first)
+
+
 def link(address: str) -> str:
     """The address that reopens this view."""
     return f"{address}?{urlencode(as_parameters(dict(vars(current()))), quote_via=quote)}"
@@ -148,6 +162,12 @@ def model_changed() -> None:
 
 def number_changed() -> None:
     write_url()
+
+
+def stop() -> None:
+    """Leave a text that takes too long: back to the last good view."""
+    st.session_state.stopped = True
+    write_url(**vars(last_view()))
 
 
 def chose_example(number: int) -> None:

@@ -36,7 +36,9 @@ def share_button() -> None:
         link = selection.link(class_address())
         text = st.session_state.text
         if "textid=" in link:
-            st.write("This text is too long for a link. Send the file along: the link asks for it.")
+            st.write(
+                "This text is too long for a link. Send it as a file too: where it is not known, the link asks for it."
+            )
             st.download_button(
                 "Text as a file", text.encode("utf-8", "replace"), "text.txt", "text/plain", on_click="ignore"
             )

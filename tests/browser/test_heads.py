@@ -122,7 +122,7 @@ def test_a_sentence_of_ones_own(page: Page, server: str, eager):
     fresh = page.context.browser.new_context().new_page()
     opened(fresh, address)
     assert finding(fresh) == finding(page)
-    assert fresh.get_by_label("Text", exact=True).input_value() == SENTENCE
+    expect(fresh.get_by_label("Text", exact=True)).to_have_value(SENTENCE)
     fresh.context.close()
 
     for layer, head, token in ((2, 2, last), (3, 1, last), start[:3]):  # Back undoes each change
@@ -151,6 +151,24 @@ def test_hover_says_the_exact_value(page: Page, server: str, eager):
     weights = eager(SENTENCE)[1][3]
     assert min(abs(weights.flatten() - exact)) < 1e-5
     assert len(seen) > 3 and all(min(abs(weights.flatten() - float(value))) < 1e-5 for value in seen)
+
+
+def test_the_heat_map_chooses_a_row(page: Page, server: str):
+    opened(page, f"{server}/?model=small&text={quote(SENTENCE)}&layer=1&head=3&token=6")
+    canvas = canvas_of(page, "head_view")
+    canvas.focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect_selection(page, 1, 3, 5)
+    box = canvas.bounding_box()
+    status = page.locator(".st-key-head_view .status")
+    for step in range(20, 1, -1):  # by mouse: a cell of the last row
+        x, y = box["x"] + box["width"] * 0.4, box["y"] + box["height"] * step / 20 - 4
+        page.mouse.move(x, y)
+        if status.inner_text().startswith("“.”"):
+            page.mouse.click(x, y)
+            break
+    expect_selection(page, 1, 3, 12)
 
 
 def test_numbers_section_shows_the_heads_vectors(page: Page, server: str):
@@ -198,6 +216,7 @@ def test_tokens_are_text_never_markup(page: Page, server: str, text: str, eager)
         ("layer=99", "There is no layer 99"),
         ("head=99", "There is no head 99"),
         ("token=999", "There is no token 999"),
+        ("layer=1&head=-7", "“-7” is not a head"),
         ("layer=two", "“two” is not a layer"),
         ("head=-1", "“-1” is not a head"),
         ("token=1e3", "“1e3” is not a token"),
@@ -218,8 +237,33 @@ def test_an_empty_text_keeps_the_last_good_view(page: Page, server: str):
     page.get_by_label("Text", exact=True).fill("   ")
     page.keyboard.press("Enter")
     expect(page.locator(".notice")).to_contain_text("type a sentence")
-    assert finding(page)[:2] == before[:2]
+    assert finding(page) == before
     expect(page.locator(".st-key-chips [role=option]").first).to_contain_text("The")
+
+
+def test_a_number_out_of_range_typed_on_the_page(page: Page, server: str):
+    opened(page, f"{server}/?text={quote(SENTENCE)}&layer=1&head=1&token=5")
+    page.locator(".st-key-layer input").fill("99")
+    page.keyboard.press("Enter")
+    expect(page.locator(".notice")).to_contain_text("There is no layer 99")
+    expect_selection(page, 3, 1, 5)
+    expect(page.locator(".st-key-layer input")).to_have_value("3")
+
+
+def test_line_breaks_stay(page: Page, server: str):
+    opened(page, f"{server}/?model=small&text={quote('The king.' + chr(10) + 'The queen.')}")
+    expect(page.get_by_label("Text", exact=True)).to_have_value("The king.\nThe queen.")
+    expect(page.locator(".st-key-chips")).to_contain_text("⏎")
+
+
+def test_stop_goes_back_to_the_last_good_view(page: Page, server: str):
+    opened(page, f"{server}/?model=small&text={quote(SENTENCE)}&layer=2&head=3&token=5")
+    before = finding(page)
+    page.locator(".st-key-model").get_by_role("combobox").click()
+    page.get_by_role("option", name="SmolLM2").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".notice")).to_contain_text("Stopped", timeout=90_000)
+    assert finding(page) == before
 
 
 def test_a_text_too_long_for_a_link(page: Page, server: str, tmp_path):
