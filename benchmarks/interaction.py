@@ -21,7 +21,10 @@ from playwright.sync_api import Page, sync_playwright
 from tests.browser.conftest import QUIET, chromium_path
 
 ROOT = Path(__file__).parents[1]
-TEXT = "The old king met the queen by the river, and the queen gave the old king a small key. Then the king smiled."
+TEXT = (
+    "The old king met the queen by the river, and the queen gave the old king a small key. "
+    "Then the king smiled at her and left."
+)
 
 CLOCK = """async ([head, finding]) => {
     const began = await new Promise(done => addEventListener("keydown", e => e.key === "Enter" && done(e.timeStamp),

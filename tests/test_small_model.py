@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from attention_core.transformer import SmallForCausalLM
-from training.measure_small import ThreeGram, measure_heads, model_losses, three_gram, windows
+from training.measure_small import measure_heads, model_losses
 from training.texts import split, stories
+from training.three_gram import ThreeGram, three_gram, windows
 from training.train_small import ASSETS, encode
 
 SAFE = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
