@@ -122,8 +122,10 @@ class LocalEngine:
         self._models: dict[str, LanguageModel] = {}
         self._waiting: dict[str, list[Job]] = {}  # jobs whose model is being loaded
         self._thumbnails: weakref.WeakKeyDictionary[Capture, dict[int, list[Tensor]]] = weakref.WeakKeyDictionary()
-        lane = lambda name: ThreadPoolExecutor(1, f"headlight-{name}", lambda: torch.set_num_threads(1))  # noqa: E731
-        self._lanes = {"load": lane("load"), "short": lane("short"), "long": lane("long")}
+        self._lanes = {  # the number of threads is set in each lane's own thread: two on a busy machine are far slower
+            name: ThreadPoolExecutor(1, f"headlight-{name}", torch.set_num_threads, (1,))
+            for name in ("load", "short", "long")
+        }
 
     def request(self, model: str, text: str) -> Job:
         key = (model, text)

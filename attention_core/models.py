@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from . import transformer  # noqa: F401  (registers the small Transformer with transformers)
+from . import transformer
 from .errors import HeadlightError
 from .record import Capture
 from .recording import accepted_inputs, capture, use_seam

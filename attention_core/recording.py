@@ -41,7 +41,7 @@ def _compare_with_eager(model: PreTrainedModel) -> SelfCheck:
     with torch.no_grad():
         try:
             own = shadow(model, "eager")(**probe, output_attentions=True)
-        except Exception as error:
+        except Exception as error:  # any model of anybody: whatever it raises becomes a sentence
             raise HeadlightError(f"{name} could not run a short test input: {error}") from error
         weights = _own_weights(own)
         if not any(weights.values()):

@@ -234,7 +234,7 @@ weights (float16). It was trained from random numbers on two processor cores so 
 that is really trained, without downloading one. Its architecture is attention_core/transformer.py, readable from top \
 to bottom: rotary positions, RMS norms before each part, gated MLPs, input and output embedding shared.
 
-Written by `python -m training.measure_small`; every figure below is in `measurements.json`.
+Written by `python -m training.measure_small`; the figures below are in `measurements.json` and `training_log.json`.
 
 ## What it can and cannot do
 

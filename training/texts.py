@@ -69,7 +69,10 @@ def austen(cache: Path) -> list[str]:
         subprocess.run(["apt-get", "download", "r-cran-janeaustenr"], cwd=cache, check=True)
     subprocess.run(["dpkg-deb", "-x", str(next(cache.glob("r-cran-janeaustenr_*.deb"))), str(cache)], check=True)
     folder = cache / "usr/lib/R/site-library/janeaustenr/data"
-    read = lambda packed: rdata.conversion.convert(rdata.parser.parse_data(packed))  # noqa: E731
+
+    def read(packed: bytes):
+        return rdata.conversion.convert(rdata.parser.parse_data(packed))
+
     index = read(zlib.decompress((folder / "Rdata.rdx").read_bytes(), 47))
     blob = (folder / "Rdata.rdb").read_bytes()
     documents = []

@@ -74,7 +74,7 @@ def server() -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        errors = process.communicate(timeout=20)[1]
+        errors = process.communicate(timeout=90)[1]
     assert "Traceback" not in errors, errors
 
 

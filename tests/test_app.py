@@ -1,0 +1,56 @@
+"""The page's script without a browser: its widgets, and that looking around never runs the model again."""
+
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from attention_core import models
+
+APP = str(Path(__file__).parents[1] / "app.py")
+TEXT = "The old king met the queen, and the old king smiled."
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The forward passes that were run, by number of tokens."""
+    counted, capture = [], models.capture
+
+    def counting(model, **inputs):
+        counted.append(inputs["input_ids"].shape[1])
+        return capture(model, **inputs)
+
+    monkeypatch.setattr(models, "capture", counting)
+    st.cache_resource.clear()
+    return counted
+
+
+def finding(app: AppTest) -> str:
+    assert not app.exception
+    return next(part.proto.body for part in app.get("html") if 'class="finding"' in part.proto.body)
+
+
+def test_looking_around_never_runs_the_model_again(passes):
+    app = AppTest.from_file(APP, default_timeout=60).run()
+    assert len(passes) == 1
+    app.text_input(key="text").set_value(TEXT).run()
+    assert len(passes) == 2
+    for layer, head, token in ((1, 2, 3), (3, 0, 7), (0, 3, 12)):
+        app.number_input(key="layer").set_value(layer).run()
+        app.number_input(key="head").set_value(head).run()
+        app.number_input(key="token").set_value(token).run()
+        assert finding(app).startswith(f'<p class="finding">Layer {layer}, head {head}: ')
+        assert f"(token {token}) looks" in finding(app)
+    app.toggle(key="ids").set_value(True).run()
+    app.text_input(key="text").set_value("Another text.").run()
+    app.text_input(key="text").set_value(TEXT).run()  # read before: it comes from the store
+    assert len(passes) == 3
+
+
+def test_the_url_carries_the_selection():
+    app = AppTest.from_file(APP, default_timeout=60).run()
+    app.text_input(key="text").set_value(TEXT).run()
+    app.number_input(key="layer").set_value(2).run()
+    asked = {name: value if isinstance(value, str) else value[0] for name, value in app.query_params.items()}
+    assert asked["model"] == "small" and asked["text"] == TEXT and asked["layer"] == "2"
