@@ -190,8 +190,6 @@ def capture(model: PreTrainedModel, *, on_layer: Callable[[int], None] | None = 
             )
     check = self_check(model)
     keeps_cache = bool(inputs.get("use_cache"))
-    if "use_cache" not in inputs and inputs.get("past_key_values") is None and "use_cache" in accepted_inputs(model):
-        inputs["use_cache"] = False
     inputs.pop("output_attentions", None)
     ours = model.config._attn_implementation == check.implementation
     with torch.no_grad():

@@ -48,9 +48,9 @@ class Recorder:
             LayerCapture(
                 kind=kind,
                 layer=number,
-                query=query[0],
-                key=key[0].clone() if self.copies else key[0],
-                value=value[0].clone() if self.copies else value[0],
+                query=_kept(query[0], self.copies),
+                key=_kept(key[0], self.copies),
+                value=_kept(value[0], self.copies),
                 key_positions=torch.arange(first, first + key.shape[2]),
                 module=name,
                 **changes,
@@ -72,6 +72,12 @@ class Recorder:
             return "encoder" if bool(seen[0, 0, 1:].any()) and bool(seen[0].triu(1).any()) else "decoder"
         causal = changes["causal"] or self.past > 0 or bool(getattr(module, "is_causal", False))
         return "decoder" if causal else "encoder"
+
+
+def _kept(tensor: Tensor, copies: bool) -> Tensor:
+    """The tensor itself, or a copy where it would keep a larger one alive (a fused q, k, v) or its cache may change."""
+    part_of_larger = tensor.untyped_storage().nbytes() > tensor.nbytes
+    return tensor.clone(memory_format=torch.contiguous_format) if copies or part_of_larger else tensor
 
 
 _RECORDER: ContextVar[Recorder | None] = ContextVar("headlight_recorder", default=None)
