@@ -173,6 +173,7 @@ def _cell(seconds: list[float] | None, peak: int | None) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--toy", action="store_true", help="a tiny model and few tokens")
+    options.add_argument("--tokens", type=int, nargs="+", choices=TOKENS, help="some of the lengths only")
     options.add_argument("--threads", type=int, default=1, help="of torch (1)")
     options.add_argument("--memory-of", nargs=2, metavar=("VARIANT", "TOKENS"), help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -187,7 +188,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {given.threads} thread(s), median of the repeats, peak above the loaded model\n")
     print(f"Checked: capture's weights equal eager's within {check(shape):.1e}.\n", flush=True)
     rows = []
-    for tokens in TOY_TOKENS if given.toy else TOKENS:
+    for tokens in TOY_TOKENS if given.toy else given.tokens or TOKENS:
         wanted, free = eager_bytes(tokens, shape), available_bytes()
         variants = [v for v in VARIANTS if v != "eager" or wanted < 0.7 * free]
         row = {"tokens": tokens, "why": f"skipped: needs about {wanted / 1e9:.1f} GB of {free / 1e9:.1f} GB free"}
