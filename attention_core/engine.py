@@ -200,6 +200,9 @@ class LocalEngine:
         except HeadlightError as error:
             self._end(job, error=error)
             return
+        except Exception as problem:  # a foreign tokenizer's too: a job that never ends would be waited for for ever
+            self._failed(job, problem)
+            return
         if count >= self.long_tokens:
             job.stage = "Waiting for a longer text to be read"
             self._lanes["long"].submit(self._run, job)
@@ -221,11 +224,14 @@ class LocalEngine:
             capture = model.capture(job.key[1], on_layer=on_layer)
         except HeadlightError as error:
             self._end(job, error=error)
-        except Exception as problem:
-            log.exception("capture with %s", job.key[0])
-            self._end(job, error=HeadlightError(f"{job.key[0]} could not read this text: {problem}"))
+        except Exception as problem:  # whatever a foreign model raises becomes a sentence on the page
+            self._failed(job, problem)
         else:
             self._end(job, capture)
+
+    def _failed(self, job: Job, problem: Exception) -> None:
+        log.error("capture with %s", job.key[0], exc_info=problem)
+        self._end(job, error=HeadlightError(f"{job.key[0]} could not read this text: {problem}"))
 
     def _stopped(self, job: Job) -> bool:
         if job.watchers > 0:

@@ -122,6 +122,19 @@ def test_errors_come_as_sentences_and_can_be_tried_again(gate):
         finished(engine, "small", "   ")
 
 
+@pytest.mark.parametrize("part", ["encode", "capture"])
+def test_a_bug_in_a_foreign_model_ends_the_job(gate, monkeypatch, part):
+    engine = LocalEngine(load=gate)
+    finished(engine, "small", "warm")
+
+    def broken(*args, **inputs):
+        raise IndexError("out of range")
+
+    monkeypatch.setattr(gate.model, part, broken)
+    with pytest.raises(HeadlightError, match="could not read this text: out of range"):
+        finished(engine, "small", "The cat sat.")
+
+
 def test_store_is_bounded_by_bytes(small):
     captures = [small.capture(f"number {n} of a few short texts") for n in range(6)]
     store = CaptureStore(limit=3 * captures[0].nbytes + captures[0].nbytes // 2)
