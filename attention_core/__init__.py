@@ -1,7 +1,8 @@
 """Headlight's library: exact queries, keys, values and attention weights of any transformers model."""
 
 from .errors import HeadlightError
-from .models import LanguageModel, load_model
+from .language import LanguageModel
+from .models import load_model
 from .record import Capture, LayerCapture
 from .recording import capture
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from .errors import HeadlightError, Stopped
-from .models import LanguageModel, load_model
+from .language import LanguageModel
+from .models import load_model
 from .record import Capture
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import streamlit as st
 
 from attention_core.figures.heatmaps import vectors_heatmap
 from attention_core.figures.words import attention_table, finding, percent
-from attention_core.models import LanguageModel
+from attention_core.language import LanguageModel
 from attention_core.record import Capture
 from pages.shared import frame, selection
 from pages.shared.components import head_view, overview, token_chips

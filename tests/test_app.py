@@ -6,7 +6,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from attention_core import models
+from attention_core import language
 
 APP = str(Path(__file__).parents[1] / "app.py")
 TEXT = "The old king met the queen, and the old king smiled."
@@ -15,13 +15,13 @@ TEXT = "The old king met the queen, and the old king smiled."
 @pytest.fixture
 def passes(monkeypatch):
     """The forward passes that were run, by number of tokens."""
-    counted, capture = [], models.capture
+    counted, capture = [], language.capture
 
     def counting(model, **inputs):
         counted.append(inputs["input_ids"].shape[1])
         return capture(model, **inputs)
 
-    monkeypatch.setattr(models, "capture", counting)
+    monkeypatch.setattr(language, "capture", counting)
     st.cache_resource.clear()
     return counted
 

@@ -9,7 +9,7 @@ import torch
 
 from attention_core.engine import CaptureStore, LocalEngine
 from attention_core.errors import HeadlightError, Stopped
-from attention_core.models import LanguageModel
+from attention_core.language import LanguageModel
 
 
 class Gate:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as token_models
 
-from attention_core import Capture, HeadlightError, LanguageModel, load_model, models
+from attention_core import Capture, HeadlightError, LanguageModel, load_model, loading, models
 from tests.architectures import ARCHITECTURES, LLAMA, VOCABULARY
 
 SENTENCE = "The old dog slept by the door, and the old dog dreamed."
@@ -267,7 +267,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_loaded_as_the_class_it_names(folder):
-    model, tokenizer = models._load_folder(folder)
+    model, tokenizer = loading.load_folder(folder)
     assert type(model) is tf.LlamaForCausalLM and tokenizer("ab")["input_ids"] == letters()("ab")["input_ids"]
     assert model.dtype == torch.float32
     assert all(torch.equal(t, tiny().state_dict()[name]) for name, t in model.state_dict().items())
@@ -276,7 +276,7 @@ def test_a_folder_is_loaded_as_the_class_it_names(folder):
 def test_a_half_precision_folder_is_read_in_float32(tmp_path):
     tiny().to(torch.bfloat16).save_pretrained(tmp_path)
     letters().save_pretrained(tmp_path)
-    assert models._load_folder(tmp_path)[0].dtype == torch.float32
+    assert loading.load_folder(tmp_path)[0].dtype == torch.float32
 
 
 def test_missing_weights_are_not_invented(folder):
@@ -284,14 +284,14 @@ def test_missing_weights_are_not_invented(folder):
     del weights["model.layers.1.self_attn.q_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(HeadlightError, match=r"lacks weights \(model\.layers\.1\.self_attn\.q_proj\.weight …\)"):
-        models._load_folder(folder)
+        loading.load_folder(folder)
 
 
 def test_an_unknown_architecture_is_named(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["NoSuchModel"]}))
     with pytest.raises(HeadlightError, match="NoSuchModel"):
-        models._load_folder(folder)
+        loading.load_folder(folder)
 
 
 def test_pickled_weights_are_never_read(folder):
@@ -299,7 +299,7 @@ def test_pickled_weights_are_never_read(folder):
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     with pytest.raises((OSError, HeadlightError)):
-        models._load_folder(folder)
+        loading.load_folder(folder)
 
 
 # ── a GGUF file, converted once ─────────────────────────────────────────────────────────────────────────────────────
@@ -318,21 +318,21 @@ def gguf(tmp_path, monkeypatch):
         say("Unpacking")
         return tiny(), letters()
 
-    monkeypatch.setattr(models, "_convert_gguf", convert)
+    monkeypatch.setattr(loading, "_convert_gguf", convert)
     return file, tmp_path / "cache", calls
 
 
 def test_a_second_load_converts_nothing(gguf):
     file, cache, calls = gguf
-    first, _ = models._load_gguf(file, "tiny", lambda stage: None)
-    second, tokenizer = models._load_gguf(file, "tiny", lambda stage: None)
+    first, _ = loading.load_gguf(file, "tiny", lambda stage: None)
+    second, tokenizer = loading.load_gguf(file, "tiny", lambda stage: None)
     assert calls == [file]
     assert first.dtype == second.dtype == torch.float32
     assert all(torch.equal(t, second.state_dict()[name]) for name, t in first.state_dict().items())
     assert tokenizer("ab")["input_ids"] == letters()("ab")["input_ids"]
     assert [p.name for p in cache.iterdir() if p.is_dir()] == ["tiny-63"]
     file.write_bytes(bytes(64))  # another release of the file
-    models._load_gguf(file, "tiny", lambda stage: None)
+    loading.load_gguf(file, "tiny", lambda stage: None)
     assert len(calls) == 2
 
 
@@ -342,7 +342,7 @@ def test_threads_at_once_convert_once(gguf):
 
     def load():
         start.wait()
-        loaded.append(models._load_gguf(file, "tiny", said.append))
+        loaded.append(loading.load_gguf(file, "tiny", said.append))
 
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
@@ -358,7 +358,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-from attention_core import models
+from attention_core import loading
 from tests.test_models import letters, tiny
 log, file, meeting = map(Path, sys.argv[2:5])
 
@@ -368,11 +368,11 @@ def convert(source, say):
     time.sleep(1.5)
     return tiny(), letters()
 
-models._convert_gguf = convert
+loading._convert_gguf = convert
 (meeting / sys.argv[5]).touch()
 while len(list(meeting.iterdir())) < 2:
     time.sleep(0.01)
-model, tokenizer = models._load_gguf(file, "tiny", print)
+model, tokenizer = loading.load_gguf(file, "tiny", print)
 assert tokenizer("ab")["input_ids"] and model.dtype == torch.float32
 """
 
@@ -403,25 +403,25 @@ def test_a_folder_that_cannot_be_written_still_gives_the_model(gguf, monkeypatch
         if what == "mkdir":
             broken.setattr(Path, "mkdir", _refuse)
         elif what == "lock":
-            broken.setattr(models.FileLock, "acquire", _refuse)
+            broken.setattr(loading.FileLock, "acquire", _refuse)
         elif what == "mkdtemp":
-            broken.setattr(models.tempfile, "mkdtemp", _refuse)
+            broken.setattr(loading.tempfile, "mkdtemp", _refuse)
         else:  # the disk fills up half-way
             broken.setattr(tf.PreTrainedTokenizerFast, "save_pretrained", _refuse)
-        unkept, tokenizer = models._load_gguf(file, "tiny", lambda stage: None)
+        unkept, tokenizer = loading.load_gguf(file, "tiny", lambda stage: None)
     assert tokenizer("ab")["input_ids"] and calls
     assert not cache.exists() or not any(p.is_dir() for p in cache.iterdir()), "a half-written folder stays behind"
-    kept, _ = models._load_gguf(file, "tiny", lambda stage: None)
+    kept, _ = loading.load_gguf(file, "tiny", lambda stage: None)
     assert unkept.dtype == kept.dtype == torch.float32
     assert all(torch.equal(t, kept.state_dict()[name]) for name, t in unkept.state_dict().items())
 
 
 def test_a_kept_model_needs_no_writing(gguf, monkeypatch):
     file, _, calls = gguf
-    models._load_gguf(file, "tiny", lambda stage: None)
-    for owner, name in ((Path, "mkdir"), (models.FileLock, "acquire"), (models.tempfile, "mkdtemp")):
+    loading.load_gguf(file, "tiny", lambda stage: None)
+    for owner, name in ((Path, "mkdir"), (loading.FileLock, "acquire"), (loading.tempfile, "mkdtemp")):
         monkeypatch.setattr(owner, name, _refuse)
-    models._load_gguf(file, "tiny", lambda stage: None)
+    loading.load_gguf(file, "tiny", lambda stage: None)
     assert len(calls) == 1
 
 
@@ -431,7 +431,7 @@ def test_a_kept_model_needs_no_writing(gguf, monkeypatch):
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory):
     """Loaded twice: converted, then from the cache."""
-    folder, converted, said, convert = tmp_path_factory.mktemp("cache"), [], [], models._convert_gguf
+    folder, converted, said, convert = tmp_path_factory.mktemp("cache"), [], [], loading._convert_gguf
 
     def counted(file, say):
         converted.append(file)
@@ -439,7 +439,7 @@ def smollm2(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADLIGHT_CACHE", str(folder))
-        patch.setattr(models, "_convert_gguf", counted)
+        patch.setattr(loading, "_convert_gguf", counted)
         first = load_model("smollm2-135m", on_stage=said.append)
         second = load_model("smollm2-135m")
     yield first, second, converted, said

@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "attention_core"
 # each imports only from those before it (design.md, section 2); a folder counts as one
-ORDER = ["errors", "attention", "tokens", "transformer", "record", "seam", "recording", "models", "engine"]
-ORDER += ["worksheet", "heads", "generation", "cache_size", "attribution", "seq2seq", "figures"]
+ORDER = ["errors", "attention", "tokens", "transformer", "stored", "record", "seam", "recording"]
+ORDER += ["language", "loading", "models", "heads", "views", "engine"]
+ORDER += ["worksheet", "generation", "cache_size", "attribution", "seq2seq", "export", "figures", "__main__"]
 PAGES = [*sorted((ROOT / "pages").rglob("*.py")), ROOT / "app.py"]
 FILES = sorted(p for p in CORE.rglob("*.py") if p != CORE / "__init__.py")
 

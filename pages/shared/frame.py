@@ -6,7 +6,8 @@ import streamlit as st
 
 from attention_core.engine import Engine, LocalEngine
 from attention_core.errors import HeadlightError
-from attention_core.models import CATALOGUE, LanguageModel
+from attention_core.language import LanguageModel
+from attention_core.models import CATALOGUE
 from attention_core.record import Capture
 
 from . import selection
