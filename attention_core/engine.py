@@ -7,18 +7,22 @@ Knows nothing about pages.
 """
 
 import gc
+import hashlib
 import logging
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import HeadlightError, Stopped
+from .heads import control_scores, distance_curves, head_scores
+from .jobs import RECORDING, CaptureStore, Job, Loaded, Request
 from .language import LanguageModel
 from .models import load_model
 from .record import Capture
@@ -26,178 +30,142 @@ from .record import Capture
 log = logging.getLogger(__name__)
 
 
-class Job:
-    """One capture in the making. Whoever asked for it waits, reads the progress, takes the result or leaves."""
-
-    def __init__(self, model: str, text: str):
-        self.key = (model, text)
-        self.stage = "Waiting for the model"
-        self.done, self.total = 0, 0  # attention layers
-        self.watchers = 0
-        self._finished = threading.Event()
-        self._result: Capture | None = None
-        self._error: HeadlightError | None = None
-
-    @property
-    def share(self) -> float:
-        """How much of the forward pass is done, 0 to 1."""
-        return min(1.0, self.done / self.total) if self.total else 0.0
-
-    @property
-    def finished(self) -> bool:
-        return self._finished.is_set()
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Whether it is finished, at the latest after so many seconds."""
-        return self._finished.wait(seconds)
-
-    def result(self) -> Capture:
-        """The Capture, once there is one; raises the HeadlightError that ended the job."""
-        self._finished.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
-
-    def finish(self, result: Capture | None = None, error: HeadlightError | None = None) -> None:
-        self._result, self._error = result, error
-        self._finished.set()
-
-
-class Engine(Protocol):
-    """What pages need of whoever runs the models."""
-
-    def request(self, model: str, text: str) -> Job:
-        """Ask for a capture; the same request by others is the same job. Every request is ended by leave()."""
-        ...
-
-    def leave(self, job: Job) -> None:
-        """Stop waiting. A job that nobody waits for any more stops at its next layer."""
-        ...
-
-    def model(self, name: str) -> LanguageModel | None:
-        """The model, if it is loaded."""
-        ...
-
-    def thumbnails(self, capture: Capture, size: int) -> list[Tensor]:
-        """capture.thumbnails(size), computed once."""
-        ...
-
-
-class CaptureStore:
-    """Finished Captures, the least recently used dropped first when they hold more than `limit` bytes."""
-
-    def __init__(self, limit: int):
-        self.limit, self.held = limit, 0
-        self._captures: OrderedDict[tuple[str, str], Capture] = OrderedDict()
-
-    def get(self, key: tuple[str, str]) -> Capture | None:
-        if key in self._captures:
-            self._captures.move_to_end(key)
-        return self._captures.get(key)
-
-    def put(self, key: tuple[str, str], capture: Capture) -> None:
-        old = self._captures.pop(key, None)
-        self.held += capture.nbytes - (old.nbytes if old else 0)
-        self._captures[key] = capture
-        while self.held > self.limit and len(self._captures) > 1:
-            _, dropped = self._captures.popitem(last=False)
-            self.held -= dropped.nbytes
-
-    def __len__(self) -> int:
-        return len(self._captures)
-
-
 class LocalEngine:
-    """An Engine in this process. store_bytes: for finished captures; long_tokens: from here on a text is long."""
+    """An Engine in this process. store_bytes: for finished captures, and as many for opened recordings; long_tokens:
+    from here on a text is long; models_kept: loaded models, the least recently used dropped first."""
 
     def __init__(
         self,
         store_bytes: int = 1 << 30,
         long_tokens: int = 256,
-        load: Callable[[str, Callable[[str], None]], LanguageModel] = load_model,
+        models_kept: int = 4,
+        load: Callable[..., LanguageModel] = load_model,
+        measure: Callable[[LanguageModel], list[dict[str, np.ndarray]]] = control_scores,
     ):
-        self.store, self.long_tokens, self._load = CaptureStore(store_bytes), long_tokens, load
+        self.store, self.recordings = CaptureStore(store_bytes), CaptureStore(store_bytes)
+        self.long_tokens, self.models_kept, self._load, self._measure = long_tokens, models_kept, load, measure
         self._lock = threading.Lock()
-        self._jobs: dict[tuple[str, str], Job] = {}
-        self._models: dict[str, LanguageModel] = {}
-        self._waiting: dict[str, list[Job]] = {}  # jobs whose model is being loaded
-        self._thumbnails: weakref.WeakKeyDictionary[Capture, dict[int, list[Tensor]]] = weakref.WeakKeyDictionary()
+        self._jobs: dict[Request, Job] = {}
+        self._models: OrderedDict[tuple[str, str], Loaded] = OrderedDict()  # by name and dtype
+        self._waiting: dict[tuple[str, str], list[Job]] = {}  # jobs whose model is being loaded
+        self._derived: weakref.WeakKeyDictionary[Capture, dict[Any, Any]] = weakref.WeakKeyDictionary()
         self._lanes = {  # the number of threads is set in each lane's own thread: two on a busy machine are far slower
             name: ThreadPoolExecutor(1, f"headlight-{name}", torch.set_num_threads, (1,))
             for name in ("load", "short", "long")
         }
 
-    def request(self, model: str, text: str) -> Job:
-        key = (model, text)
+    def request(self, request: Request) -> Job:
         with self._lock:
-            job = self._jobs.get(key)
-            if job is None:
-                job = Job(model, text)
-                ready = self.store.get(key)
-                if ready is not None:
-                    job.finish(ready)
-                    return job
-                self._jobs[key] = job
-                job.watchers = 1  # before a lane can see it
-                if model in self._models:
-                    self._lanes["short"].submit(self._enter_lane, job)
-                elif model in self._waiting:
-                    self._waiting[model].append(job)
-                else:
-                    self._waiting[model] = [job]
-                    self._lanes["load"].submit(self._load_model, model)
+            job = self._jobs.get(request)
+            if job is not None:
+                job.watchers += 1
                 return job
-            job.watchers += 1
+            job = Job(request)
+            recorded = request.model.startswith(RECORDING)
+            ready = (self.recordings if recorded else self.store).get(request)
+            if ready is not None:
+                job.finish(ready)
+            elif recorded:
+                job.finish(error=HeadlightError("This recording is not open on this server: open its file again."))
+            if job.finished:
+                return job
+            self._jobs[request] = job
+            job.watchers = 1  # before a lane can see it
+            wanted = (request.model, request.dtype)
+            if wanted in self._models:
+                self._models.move_to_end(wanted)
+                job.model = self._models[wanted]
+                self._lanes["short"].submit(self._enter_lane, job)
+            elif wanted in self._waiting:
+                self._waiting[wanted].append(job)
+            else:
+                self._waiting[wanted] = [job]
+                self._lanes["load"].submit(self._load_model, wanted)
             return job
 
     def leave(self, job: Job) -> None:
         with self._lock:
             job.watchers -= 1
-            if job.watchers <= 0 and not job.finished and self._jobs.get(job.key) is job:
-                del self._jobs[job.key]  # whoever asks again starts anew
+            if job.watchers <= 0 and not job.finished and self._jobs.get(job.request) is job:
+                del self._jobs[job.request]  # whoever asks again starts anew
 
-    def model(self, name: str) -> LanguageModel | None:
-        return self._models.get(name)
+    def open_recording(self, file: bytes) -> Request:
+        capture = Capture.from_bytes(file)
+        request = Request(RECORDING + hashlib.sha256(file).hexdigest()[:16], "")
+        with self._lock:
+            self.recordings.put(request, capture)
+        return request
+
+    def control(self, request: Request) -> list[dict[str, np.ndarray]] | None:
+        loaded = self._models.get((request.model, request.dtype))
+        return loaded.control if loaded else None
 
     def thumbnails(self, capture: Capture, size: int) -> list[Tensor]:
-        known = self._thumbnails.setdefault(capture, {})
-        if size not in known:
-            known[size] = capture.thumbnails(size)
-        return known[size]
+        return self._once(capture, ("thumbnails", size), lambda: capture.thumbnails(size))
 
-    def _load_model(self, name: str) -> None:
+    def scores(self, capture: Capture) -> list[dict[str, np.ndarray]]:
+        return self._once(capture, "scores", lambda: head_scores(capture))
+
+    def curves(self, capture: Capture) -> list[np.ndarray]:
+        return self._once(capture, "curves", lambda: [distance_curves(layer) for layer in capture.layers])
+
+    def _once(self, capture: Capture, what: Any, compute: Callable[[], Any]) -> Any:
+        known = self._derived.setdefault(capture, {})
+        if what not in known:
+            known[what] = compute()
+        return known[what]
+
+    def _load_model(self, wanted: tuple[str, str]) -> None:
+        name, dtype = wanted
+
         def say(stage: str) -> None:
             with self._lock:
-                for job in self._waiting[name]:
+                for job in self._waiting[wanted]:
                     job.stage = stage
 
-        model, error = None, None
+        loaded, error = None, None
         try:
-            model = self._load(name, say)
+            language = self._load(name, say, dtype=dtype)
+            say("Measuring what kind of head each one is")
+            loaded = Loaded(language, self._control(language))
         except HeadlightError as problem:
             error = problem
         except Exception as problem:  # whatever a foreign loader raises becomes a sentence on the page
             log.exception("loading %s", name)
-            error = HeadlightError(f"{name} could not be loaded: {problem}")
+            error = HeadlightError(f"{name} could not be loaded: {str(problem)[:300]}")
+        with self._lock:
+            waiting = self._waiting.pop(wanted)
+            if loaded is not None:
+                self._models[wanted] = loaded
+            dropped = len(self._models) > self.models_kept
+            while len(self._models) > self.models_kept:
+                self._models.popitem(last=False)
+        if dropped:
+            gc.unfreeze()
         gc.collect()
         gc.freeze()  # a model's thousands of objects live long: no need to walk them at every collection
-        with self._lock:
-            waiting = self._waiting.pop(name)
-            if model is not None:
-                self._models[name] = model
         for job in waiting:
             if error is not None:
                 self._end(job, error=error)
             else:
+                job.model = loaded
                 self._lanes["short"].submit(self._enter_lane, job)
+
+    def _control(self, language: LanguageModel) -> list[dict[str, np.ndarray]] | None:
+        try:
+            return self._measure(language)
+        except Exception:  # the heads of a foreign model then have no names: no reason not to show them
+            log.warning("the heads of %s could not be measured", language.name, exc_info=True)
+            return None
 
     def _enter_lane(self, job: Job) -> None:
         """Count the tokens and run a short text here, or send a long one to its lane."""
         if self._stopped(job):
             return
+        asked, model = job.request, job.model
+        assert model is not None
         try:
-            count = self._models[job.key[0]].encode(job.key[1]).inputs["input_ids"].shape[1]
+            count = model.language.encode(asked.text, asked.second).inputs["input_ids"].shape[1]
         except HeadlightError as error:
             self._end(job, error=error)
             return
@@ -213,7 +181,9 @@ class LocalEngine:
     def _run(self, job: Job) -> None:
         if self._stopped(job):
             return
-        model = self._models[job.key[0]]
+        asked, loaded = job.request, job.model
+        assert loaded is not None
+        model = loaded.language
         job.stage, job.total = "Reading the text", model.check.calls
 
         def on_layer(done: int) -> None:
@@ -222,7 +192,7 @@ class LocalEngine:
                 raise Stopped("Stopped.")
 
         try:
-            capture = model.capture(job.key[1], on_layer=on_layer)
+            capture = model.capture(asked.text, target=asked.target, second=asked.second, on_layer=on_layer)
         except HeadlightError as error:
             self._end(job, error=error)
         except Exception as problem:  # whatever a foreign model raises becomes a sentence on the page
@@ -231,8 +201,8 @@ class LocalEngine:
             self._end(job, capture)
 
     def _failed(self, job: Job, problem: Exception) -> None:
-        log.error("capture with %s", job.key[0], exc_info=problem)
-        self._end(job, error=HeadlightError(f"{job.key[0]} could not read this text: {problem}"))
+        log.error("capture with %s", job.request.model, exc_info=problem)
+        self._end(job, error=HeadlightError(f"{job.request.model} could not read this text: {str(problem)[:300]}"))
 
     def _stopped(self, job: Job) -> bool:
         if job.watchers > 0:
@@ -243,7 +213,7 @@ class LocalEngine:
     def _end(self, job: Job, capture: Capture | None = None, error: HeadlightError | None = None) -> None:
         with self._lock:
             if capture is not None:
-                self.store.put(job.key, capture)
-            if self._jobs.get(job.key) is job:
-                del self._jobs[job.key]
+                self.store.put(job.request, capture)
+            if self._jobs.get(job.request) is job:
+                del self._jobs[job.request]
         job.finish(capture, error)

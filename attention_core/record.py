@@ -1,88 +1,21 @@
-"""What is kept of a forward pass: LayerCapture, one call of the attention, and Capture, the whole.
+"""Capture: the record of one forward pass, whole. It can be saved into one file and opened without the model.
 
-Attention is not among it: it is computed from the queries and keys when somebody looks, and only the part looked at.
 Knows nothing about how a model is run.
 """
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from .attention import attention_scores, attention_weights, log_sum_exp, masked, max_pool_bins, max_pool_columns
+from . import stored
 from .errors import HeadlightError
-
-
-@dataclass(frozen=True, eq=False)
-class LayerCapture:
-    """One call of a model's attention: q, k and v as the model used them, and all that changes the weights."""
-
-    kind: str  # "encoder", "decoder" or "cross"
-    layer: int  # the model's own layer number
-    query: Tensor  # (heads, query tokens, head_dim)
-    key: Tensor  # (key-value heads, key tokens, head_dim)
-    value: Tensor  # (key-value heads, key tokens, value head_dim)
-    key_positions: Tensor  # (key tokens,) the token of each key row
-    scaling: float
-    softcap: float | None = None
-    bias: Tensor | None = None  # (1 or heads, query tokens, key tokens), as the model made it
-    mask: Tensor | None = None  # (1 or heads, query tokens, key tokens): bool (True: may look) or added to the scores
-    causal: bool = False  # without a mask: query i may look at keys 0 … i
-    sink: Tensor | None = None  # (heads,) or (heads, query tokens): the learned sink's score
-    sink_scales_output: bool = False  # the sink shrinks the output after the weights, which sum to 1
-    module: str = ""  # the attention module's name in the model
-
-    @property
-    def heads(self) -> int:
-        return self.query.shape[0]
-
-    def key_value_head(self, head: int) -> int:
-        """The key-value head that a query head reads (grouped-query attention shares them)."""
-        return head // (self.heads // self.key.shape[0])
-
-    def scores(self, heads: slice, rows: slice, columns: slice) -> Tensor:
-        """(heads, rows, columns) float32, before the mask."""
-        chosen = torch.arange(self.heads, device=self.query.device)[heads] // (self.heads // self.key.shape[0])
-        key = self.key[chosen, columns] if len(chosen) > 1 else self.key[chosen[0] : chosen[0] + 1, columns]
-        bias = None if self.bias is None else _tile(self.bias, heads, rows, columns)
-        if self.mask is not None and self.mask.dtype != torch.bool:
-            tile = _tile(self.mask, heads, rows, columns).float()
-            added = tile.masked_fill(tile <= masked_below(self.mask.dtype), 0.0)
-            bias = added if bias is None else bias + added
-        return attention_scores(self.query[heads, rows], key, self.scaling, self.softcap, bias)
-
-    def visible(self, heads: slice, rows: slice, columns: slice) -> Tensor | None:
-        """Bool, (1 or heads, rows, columns): where a query may look; None: everywhere."""
-        if self.mask is not None:
-            tile = _tile(self.mask, heads, rows, columns)
-            return tile if tile.dtype == torch.bool else tile > masked_below(tile.dtype)
-        if not self.causal:
-            return None
-        query = torch.arange(self.query.shape[1], device=self.query.device)[rows, None]
-        return (torch.arange(self.key.shape[1], device=self.query.device)[columns] <= query)[None]
-
-    def weights(self, heads: slice, rows: slice, columns: slice) -> Tensor:
-        """(heads, rows, columns) float32, equal to the model's own."""
-        whole = slice(None)
-        scores = masked(self.scores(heads, rows, whole), self.visible(heads, rows, whole))
-        sink = None
-        if self.sink is not None and not self.sink_scales_output:
-            sink = self.sink[heads, None] if self.sink.ndim == 1 else self.sink[heads, rows]
-        return attention_weights(scores[..., columns], log_sum_exp(scores, sink))
-
-
-def _tile(whole: Tensor, heads: slice, rows: slice, columns: slice) -> Tensor:
-    """A tile of (1 or heads, 1 or query tokens, key tokens)."""
-    heads = heads if whole.shape[0] > 1 else slice(None)
-    return whole[heads, rows if whole.shape[1] > 1 else slice(None), columns]
-
-
-def masked_below(dtype: torch.dtype) -> float:
-    """An added mask this low means "may not look"; above it, it is a bias."""
-    return torch.finfo(dtype).min / 2
+from .layer import LayerCapture, thumbnail
+from .saving import Reader, Writer
 
 
 @dataclass(frozen=True)
@@ -91,8 +24,9 @@ class SelfCheck:
 
     weights: float  # largest absolute difference of an attention weight
     output: float  # largest absolute difference of the output, as a share of its largest value
-    implementation: str  # the seam that was found exact
+    implementation: str  # the seam that was found exact, or "eager": weights alone
     calls: int = 0  # how often the model calls its attention in one pass
+    reason: str = ""  # in words: why queries, keys and values are unavailable
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +42,16 @@ class Capture:
     name: str = ""
     left_out: int = 0  # tokens that did not fit into the model's context
     characters: int = 0  # how many characters of the text were read
+    text: str = ""
+    target_text: str = ""  # what the decoder of an encoder-decoder read
+    second_text: str = ""  # the second text of a pair
+    revision: str = ""  # of the model's weights
+    likely: list[tuple[str, float]] = field(default_factory=list)  # the most likely next tokens
+    predicts: bool = False  # whether the model gives a score for every next token
+    words: list[int | None] | None = None  # the word of each token of input_ids; None: a special token
+    target_words: list[int | None] | None = None  # the same of decoder_input_ids
+    segments: list[int | None] | None = None  # which text of a pair (0 or 1) each token is of; None: a special token
+    special: list[bool] | None = None  # which tokens of input_ids are special
 
     def scores(self, i: int, head: int, rows: slice | None = None, columns: slice | None = None) -> Tensor:
         """(query tokens, key tokens) float32 on the CPU: q · k × scaling, soft cap and bias in, before the mask."""
@@ -126,21 +70,22 @@ class Capture:
         """(query tokens, key tokens) bool on the CPU: where the model allows this query to look."""
         layer, rows, columns = self._layer(i), rows or slice(None), columns or slice(None)
         seen = layer.visible(self._head(i, head), rows, columns)
-        shape = layer.query[0, rows].shape[0], layer.key[0, columns].shape[0]
+        _, queries, keys = layer.shape
+        shape = len(range(queries)[rows]), len(range(keys)[columns])
         return torch.ones(shape, dtype=torch.bool) if seen is None else seen[0].expand(shape).cpu()
 
     def thumbnails(self, size: int = 32) -> list[Tensor]:
         """One (heads, ≤ size, ≤ size) float32 per entry of `layers`: the largest weight of each bin of tokens."""
-        return [_thumbnail(layer, size).cpu() for layer in self.layers]
+        return [thumbnail(layer, size).cpu() for layer in self.layers]
 
     def pooled(self, i: int, head: int, size: int) -> Tensor:
         """(≤ size, ≤ size) float32 on the CPU: the largest weight of each bin of tokens."""
-        return _thumbnail(self._layer(i), size, self._head(i, head))[0].cpu()
+        return thumbnail(self._layer(i), size, self._head(i, head))[0].cpu()
 
     def query_tokens(self, i: int) -> list[str]:
         """Display strings of the rows of layer entry i; plain numbers without a tokenizer."""
         labels = self.target_tokens if self._reads_target(i) else self.tokens
-        count = self.layers[i].query.shape[1]
+        count = self.layers[i].shape[1]
         first = 0 if self._layer(i).kind == "cross" else int(self.layers[i].key_positions[-1]) + 1 - count
         return _labels(labels, range(first, first + count), offset=first if labels and len(labels) == count else 0)
 
@@ -159,6 +104,47 @@ class Capture:
             held[storage.data_ptr()] = storage.nbytes()
         return sum(held.values())
 
+    def attentions(self, kind: str | None = None) -> tuple[Tensor, ...]:
+        """The weights as transformers and BertViz have them: one (1, heads, query tokens, key tokens) float32 on the
+        CPU per entry of `layers`, or per entry of one kind ("encoder", "decoder" or "cross")."""
+        if kind not in (None, "encoder", "decoder", "cross"):
+            raise HeadlightError(f"There is no kind of attention “{kind}”: choose encoder, decoder or cross.")
+        every = slice(None)
+        chosen = [layer for layer in self.layers if kind in (None, layer.kind)]
+        return tuple(layer.weights(every, every, every).cpu()[None] for layer in chosen)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Everything in one safetensors file, no pickle: see to_bytes(). Written whole or not at all."""
+        stored.write(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """What save() wrote, equal to the bit, without the model. Raises HeadlightError: damaged, another version …"""
+        return cls.from_bytes(stored.read(path))
+
+    def to_bytes(self) -> bytes:
+        """The contents of a file. Of the output: its tensors and tuples of tensors, by name; a cache is left out."""
+        writer = Writer()
+        facts = {name: getattr(self, name) for name in _FACTS}
+        facts["check"] = asdict(self.check)
+        facts["layers"] = [writer.layer(layer) for layer in self.layers]
+        facts["inputs"] = {name: writer.tensor(tensor) for name, tensor in self.inputs.items()}
+        facts["output"] = writer.output(self.output)
+        return stored.pack(writer.tensors, {**facts, "expanded": writer.expanded})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The Capture that to_bytes() wrote; every tensor on the CPU, the output a mapping with attributes."""
+        tensors, facts = stored.unpack(data)
+        reader = Reader(tensors, facts)
+        inputs = {name: reader.tensor(stored_as) for name, stored_as in reader.mapping("inputs").items()}
+        layers = [reader.layer(n) for n in range(reader.count("layers"))]
+        rest = {name: reader.fact(name, kind) for name, kind in _FACTS.items()}
+        rest["likely"] = [(token, share) for token, share in rest["likely"]]
+        check = reader.record("check", _CHECK)
+        reader.fit_labels(inputs, rest)
+        return cls(output=reader.output(), layers=layers, check=SelfCheck(**check), inputs=inputs, **rest)
+
     def _layer(self, i: int) -> LayerCapture:
         if not -len(self.layers) <= i < len(self.layers):
             raise HeadlightError(f"There is no layer entry {i}: choose 0 to {len(self.layers) - 1}.")
@@ -174,25 +160,17 @@ class Capture:
         return self.target_tokens is not None and self._layer(i).kind != "encoder"
 
 
+# the kind of each plain field, as JSON holds it: checked when a file is opened
+_FACTS = dict.fromkeys(("name", "text", "target_text", "second_text", "revision"), "text")
+_FACTS |= {"left_out": "count", "characters": "count", "predicts": "switch", "likely": "shares"}
+_FACTS |= dict.fromkeys(("tokens", "target_tokens"), "texts?") | {"special": "switches?"}
+_FACTS |= dict.fromkeys(("words", "target_words", "segments"), "counts?")
+_CHECK = {"weights": "number", "output": "number", "implementation": "text", "calls": "count", "reason": "text"}
+
+
 def _labels(labels: list[str] | None, positions: Any, offset: int = 0) -> list[str]:
     inside = labels is not None and all(0 <= p - offset < len(labels) for p in positions)
     return [labels[p - offset] if inside and labels else str(p) for p in positions]
-
-
-def _thumbnail(layer: LayerCapture, size: int, heads: slice = slice(None)) -> Tensor:
-    queries, keys, every = layer.query.shape[1], layer.key.shape[1], slice(None)
-    if queries <= size and keys <= size:
-        return layer.weights(heads, every, every)
-    rows = [slice(i, i + 1) for i in range(queries)] if queries <= size else max_pool_bins(queries, size)
-    strips = []
-    for strip in rows:
-        pieces = [
-            layer.weights(heads, slice(start, min(start + 64, strip.stop)), every).amax(dim=1, keepdim=True)
-            for start in range(strip.start, strip.stop, 64)
-        ]
-        strip_weights = torch.cat(pieces, dim=1).amax(dim=1, keepdim=True)  # (heads, 1, keys)
-        strips.append(max_pool_columns(strip_weights, size) if keys > size else strip_weights)
-    return torch.cat(strips, dim=1)
 
 
 def tensors_in(thing: Any) -> list[Tensor]:

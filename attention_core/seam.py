@@ -13,23 +13,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .errors import HeadlightError
-from .record import LayerCapture, masked_below
+from .layer import LayerCapture, masked_below
 
 SEAM = "headlight"  # masks may be None: causal or full, as the module says
 SEAM_EXPLICIT = "headlight_explicit"  # every mask is made: for modules that do not say it rightly
 SEAM_ADDED = "headlight_added"  # masks are numbers added to the scores: for modules that read them as such
 ROWS_AT_ONCE = 256  # of a model's own eager attention, so that no (tokens × tokens) array is made
+CHOOSE = "Choose a model that reads text and attends through transformers' attention interface (GPT-2, Llama, BERT …)."
 
 
 class Recorder:
     """Collects the calls of one forward pass in the thread that runs it."""
 
-    def __init__(self, model: PreTrainedModel, past: int, copies: bool, on_layer: Callable[[int], None] | None):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        past: int,
+        copies: bool,
+        on_layer: Callable[[int], None] | None,
+        own_eager: bool = False,
+    ):
+        self.own_eager = own_eager  # run the model file's eager function: its very rounding, for the self-check
         self.names = {id(module): name for name, module in model.named_modules()}
         self.two_stacks = bool(model.config.is_encoder_decoder)
         self.past, self.copies, self.on_layer = past, copies, on_layer
@@ -102,14 +111,13 @@ def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0
     selected = kwargs.pop("indices", None)
     if selected is not None:
         attention_mask, causal = _only_selected(selected, attention_mask, causal, query, key), False
-    scales_output = False
-    if softcap is None and sink is None:
+    recorder, scales_output = _RECORDER.get(), False
+    if softcap is None and sink is None and not (recorder is not None and recorder.own_eager):
         sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
         output, _ = sdpa(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     else:
         output, row_sum = _own_eager(module, query, key, value, attention_mask, causal, scaling, dropout, kwargs)
         scales_output = sink is not None and bool((row_sum - 1).abs().max() < 1e-6)
-    recorder = _RECORDER.get()
     if recorder is not None:
         bias = kwargs.get("position_bias")
         recorder.add(
@@ -151,7 +159,7 @@ def _own_eager(module, query, key, value, mask, causal, scaling, dropout, kwargs
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if eager is None:
         raise HeadlightError(
-            f"{type(module).__name__} uses a soft cap or a learned sink and has no eager attention to compute it with."
+            f"{type(module).__name__} has no eager attention to compute a soft cap or a learned sink with."
         )
     outputs, sums, columns = [], [], torch.arange(key.shape[2], device=key.device)
     for start in range(0, query.shape[2], ROWS_AT_ONCE):
@@ -191,16 +199,36 @@ def shadow(model: PreTrainedModel, implementation: str) -> PreTrainedModel:
     for module in model.modules():
         hooks = (module._forward_hooks, module._forward_pre_hooks)
         shared |= {id(hook): hook for kind in hooks for hook in kind.values()}
+    for module in model.modules():
+        offloaded = getattr(module, "_hf_hook", None)  # accelerate's: the map of weights that wait elsewhere
+        for hook in getattr(offloaded, "hooks", [offloaded]):
+            kept = (getattr(hook, "weights_map", None), getattr(hook, "tied_params_map", None))
+            shared |= {id(part): part for part in kept if part is not None}
     twin = copy.deepcopy(model, shared)
-    twin.set_attn_implementation(implementation)
+    set_to = {getattr(module.config, "_attn_implementation", None) for module in twin.modules() if _configured(module)}
+    if set_to != {implementation}:  # some models warn at every switch
+        twin.set_attn_implementation(implementation)
     return twin
 
 
-def run_recorded(model: PreTrainedModel, inputs: dict[str, Any], on_layer: Callable[[int], None] | None = None):
+def _configured(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "config", None), PreTrainedConfig)
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model's inputs go: its weights may wait elsewhere ("meta"), and then its hooks move them."""
+    return torch.device("cpu") if model.device.type == "meta" else model.device
+
+
+def run_recorded(
+    model: PreTrainedModel,
+    inputs: dict[str, Any],
+    on_layer: Callable[[int], None] | None = None,
+    own_eager: bool = False,
+) -> tuple[Any, list[LayerCapture]]:
     """One recorded forward pass → (output, layers). The model must already use the seam."""
     cache = inputs.get("past_key_values")
-    past = int(cache.get_seq_length()) if cache is not None else 0
-    recorder = Recorder(model, past, cache is not None, on_layer)
+    recorder = Recorder(model, past_tokens(inputs), cache is not None, on_layer, own_eager)
     token = _RECORDER.set(recorder)
     try:
         output = model(**inputs)
@@ -209,6 +237,12 @@ def run_recorded(model: PreTrainedModel, inputs: dict[str, Any], on_layer: Calla
     if not recorder.layers:
         raise HeadlightError(
             f"{type(model).__name__} does not go through transformers' attention interface, so its queries, keys and "
-            "values cannot be seen. Choose a model that does (Llama, GPT-2, BERT, T5 and about 350 more)."
+            f"values cannot be seen. {CHOOSE}"
         )
     return output, recorder.layers
+
+
+def past_tokens(inputs: dict[str, Any]) -> int:
+    """How many tokens the cache among the inputs holds."""
+    cache = inputs.get("past_key_values")
+    return int(cache.get_seq_length()) if cache is not None else 0

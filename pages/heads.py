@@ -1,146 +1,276 @@
 """Heads: who looks at whom. Every layer and head as a small picture, the chosen one large, its row in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import streamlit as st
 
-from attention_core.figures.heatmaps import vectors_heatmap
-from attention_core.figures.words import attention_table, finding, percent
-from attention_core.language import LanguageModel
+from attention_core.errors import HeadlightError
+from attention_core.figures.curves import distance_curve
+from attention_core.figures.words import farthest, layer_name, percent, row_in_words
+from attention_core.heads import SCORES, by_distance, kind_of
 from attention_core.record import Capture
+from attention_core.views import FIRST, Seen
 from pages.shared import frame, selection
-from pages.shared.components import head_view, overview, token_chips
+from pages.shared.beside import side_by_side
+from pages.shared.components import head_view, lines_view, overview, token_chips
+from pages.shared.display import display_popover
 from pages.shared.messages import notice, sentence
+from pages.shared.numbers import numbers_section
+from pages.shared.options import KINDS, VIEWS
+from pages.shared.place import Place, by_token, find_place, look
+from pages.shared.save import save_popover
 
 CELLS_UP_TO = 256  # tokens; beyond, a cell of the picture stands for several
-VECTORS_UP_TO = 256
+MOST_LINES_OF = 8  # heads, each in a colour of its own
 
 
-def next_tokens(capture: Capture, model: LanguageModel) -> None:
-    likely = model.next_tokens(capture)
-    if likely:
-        listed = "   ".join(f"{token} {percent(share)}" for token, share in likely)
+def tokens_as_chips(place: Place, seen: Seen) -> None:
+    """The text, shaded by what the chosen tokens look at; in cross-attention the text that looks above it."""
+    capture, state = place.capture, st.session_state
+    plain = by_token(place, seen)
+    row = plain.mean_of(place.tokens)
+    if place.layer.kind == "cross":
+        token_chips(
+            capture.query_tokens(place.entry), None, None, place.tokens, "chips", selection.chose_token, "from: target"
+        )
+        token_chips(capture.key_tokens(place.entry), None, row, [], "source", lambda *chosen: None, "to: source")
+        return
+    reads_target = capture.target_tokens is not None and place.layer.kind == "decoder"
+    ids = capture.inputs["decoder_input_ids" if reads_target else "input_ids"]
+    token_chips(
+        capture.query_tokens(place.entry),
+        ids[0].tolist() if state.ids else None,
+        row,
+        place.tokens,
+        "chips",
+        selection.chose_token,
+    )
+
+
+def next_tokens(capture: Capture) -> None:
+    if capture.likely:
+        listed = "   ".join(f"{token} {percent(share)}" for token, share in capture.likely)
         sentence(f"Expected next:  {listed}      (· is a space)", "next")
 
 
-def chosen_head(capture: Capture, row: np.ndarray, visible: np.ndarray) -> None:
+def choose(place: Place) -> None:
+    """The place to choose on the left: kind, layer, head, token, and the overview of all heads."""
+    state = st.session_state
+    if len(place.kinds) > 1:
+        state.kind = place.layer.kind
+        st.radio(
+            "Attention",
+            place.kinds,
+            key="kind",
+            format_func=KINDS.get,
+            horizontal=True,
+            on_change=selection.kind_changed,
+        )
+    heads, tokens, _ = place.layer.shape
+    counts = (len(place.entries), heads, tokens)
+    for column, name, count in zip(st.columns(3, gap="small"), selection.NUMBERS, counts, strict=True):
+        column.number_input(f"{name.capitalize()} (0–{count - 1})", key=name, step=1, on_change=selection.changed)
+    every_head(place)
+    example = selection.at_example()
+    if example:
+        sentence(f"Look: {example.look_for}")
+
+
+def every_head(place: Place) -> None:
+    state, capture, engine = st.session_state, place.capture, frame.engine()
+    scores, order, shown = None, None, None
+    if state.sort:
+        control = engine.control(selection.request())
+        measured = control if state.measured == "control" and control is not None else engine.scores(capture)
+        if state.measured == "control" and control is None:
+            sentence("For this model only this text was measured.")
+        scores = [measured[entry][state.sort] for entry in place.entries]
+        flat = [(i, h) for i, part in enumerate(scores) for h in range(len(part)) if not np.isnan(part[h])]
+        order = sorted(flat, key=lambda at: -scores[at[0]][at[1]])
+        shown = [part >= state.least for part in scores] if state.least else None
+    curves = None
+    if state.view == "distance":
+        every = engine.curves(capture)
+        curves = [every[entry] for entry in place.entries]
+    thumbnails = engine.thumbnails(capture, 32)
+    overview(
+        [thumbnails[entry].numpy() for entry in place.entries],
+        [layer_name(capture.layers[entry], len(place.kinds) > 1).lower() for entry in place.entries],
+        chosen=(state.layer, state.head),
+        key="overview",
+        on_choose=selection.chose_head,
+        combined=[(place.entries.index(entry), head) for entry, head in place.heads[1:]],
+        scores=scores,
+        score_name=SCORES[state.sort].title if state.sort else "",
+        order=order,
+        shown=shown,
+        curves=curves,
+    )
+
+
+def title_of_head(place: Place, seen: Seen) -> str:
+    """The head's name, and its kind where random tokens show that it is of one."""
+    if len(seen.view.heads) > 1:
+        return f"{place.name} and {len(seen.view.heads) - 1} more"
+    control = frame.engine().control(selection.request())
+    kind = kind_of(control[place.entry], place.head) if control is not None else None
+    return f"{place.name} · {SCORES[kind[0]].title} {kind[1]:.2f}" if kind else place.name
+
+
+def in_words(place: Place, seen: Seen, row: np.ndarray, rows: list[int]) -> str:
+    more = len(seen.view.heads) - 1
+    who = f"{place.name} and {more} more" if more else place.name
+    queries = [(seen.token_of(r), seen.query_tokens[r]) for r in rows]
+    unit = "word from token" if seen.view.words else "token"
+    return row_in_words(who, queries, seen.key_tokens, row, [group[0] for group in seen.key_groups], unit)
+
+
+def chosen_head(place: Place, seen: Seen) -> None:
     """The picture of the chosen head, and the chosen row in words."""
-    entry, head, token = st.session_state.layer, st.session_state.head, st.session_state.token
-    layer = capture.layers[entry]
-    queries, keys = capture.query_tokens(entry), capture.key_tokens(entry)
+    state = st.session_state
+    rows = list(dict.fromkeys(seen.place_of(token) for token in place.tokens))
+    row = seen.mean_of(rows)
     with st.container(key="finding"):
-        sentence(finding(layer.layer, head, token, queries[token], keys, row, visible), "finding")
-    if len(keys) <= CELLS_UP_TO:
-        weights = capture.attention(entry, head).numpy()
-        weights[~capture.visible(entry, head).numpy()] = np.nan
-        rows, columns, at, exact = queries, keys, token, None
+        sentence(in_words(place, seen, row, rows), "finding")
+    with st.container(horizontal=True, vertical_alignment="center", key="views"):
+        st.segmented_control(
+            "View",
+            list(VIEWS),
+            key="view",
+            format_func=VIEWS.get,
+            required=True,
+            label_visibility="collapsed",
+            on_change=selection.changed,
+        )
+        st.space("stretch")
+        display_popover(place, seen)
+        save_popover(place, seen, title_of_head(place, seen), scale())
+    with st.container(key="sink"):  # always there, so that the line moves nothing else to another place
+        about_the_sink(seen, row, rows)
+    if state.view == "distance":
+        by_distance_view(place, seen, row, rows)
+    elif state.view == "lines" and max(len(seen), len(seen.key_groups)) <= CELLS_UP_TO:
+        lines(place, seen, rows)
     else:
-        weights = capture.pooled(entry, head, CELLS_UP_TO).numpy()
-        rows = [queries[i * len(queries) // len(weights)] for i in range(len(weights))]
-        columns = [keys[i * len(keys) // weights.shape[1]] for i in range(weights.shape[1])]
-        at = token * len(weights) // len(queries)
-        exact = (token, queries[token], np.where(visible, row, np.nan).astype(np.float32), keys)
-        side = -(-len(keys) // CELLS_UP_TO)
+        if state.view == "lines":
+            sentence(f"Lines are drawn for up to {CELLS_UP_TO} tokens; this text has more, so the heat map is shown.")
+        heat_map(place, seen, row, rows)
+
+
+def about_the_sink(seen: Seen, row: np.ndarray, rows: list[int]) -> None:
+    """Why so many heads look at the first token, and the switch that leaves it out."""
+    rests = min(rows) > 1 and not np.isnan(row[0]) and row[0] > 0.5
+    if rests and seen.key_groups[0][0] == 0 and FIRST not in seen.view.left_out:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            sentence("Many heads rest on the first token when they find nothing they look for: a first-token sink.")
+            drop = [*st.session_state.drop, FIRST]
+            st.button("Leave it out", key="leave_out", on_click=selection.write_url, kwargs={"drop": drop})
+
+
+def scale() -> dict:
+    state = st.session_state
+    return {"log": state.log, "per": state.per, "cut": state.cut / 100}
+
+
+def heat_map(place: Place, seen: Seen, row: np.ndarray, rows: list[int]) -> None:
+    count = len(seen.key_groups)
+    if max(count, len(seen)) <= CELLS_UP_TO:
+        weights, queries, keys, at = seen.all(), seen.query_tokens, seen.key_tokens, rows
+    else:
+        weights = seen.pooled(CELLS_UP_TO)
+        queries = [seen.query_tokens[i * len(seen) // len(weights)] for i in range(len(weights))]
+        keys = [seen.key_tokens[i * count // weights.shape[1]] for i in range(weights.shape[1])]
+        at = [r * len(weights) // len(seen) for r in rows]
+        side = -(-max(count, len(seen)) // CELLS_UP_TO)
         sentence(
-            f"{len(keys):,} tokens are too many to see one by one: each cell stands for up to {side} × {side} of them "
+            f"{count:,} tokens are too many to see one by one: each cell stands for up to {side} × {side} of them "
             "and shows their largest weight. The bars and the sentence are exact."
         )
+    pooled = len(weights) < len(seen) or weights.shape[1] < count
+    exact = (rows[0], _row_label(seen, rows), row, seen.key_tokens) if pooled or len(rows) > 1 else None
+    per = (
+        "head"
+        if seen.view.how == "sum" and len(seen.view.heads) > 1 and st.session_state.per == "one"
+        else st.session_state.per
+    )
     head_view(
         weights,
-        rows,
-        columns,
-        row=at,
-        uniform=1 / max(1, int(visible.sum())),
-        title=f"Layer {layer.layer}, head {head}",
+        queries,
+        keys,
+        row=at[0],
+        uniform=1 / max(1, int((~np.isnan(row)).sum())),
+        title=title_of_head(place, seen),
         key="head_view",
         exact=exact,
-        on_choose=lambda chosen: selection.chose_token(chosen * len(queries) // len(rows)),
+        on_choose=lambda chosen: selection.chose_token(seen.token_of(chosen * len(seen) // len(weights))),
+        also=at[1:],
+        scale=scale() | {"per": per},
+        caption=" ".join(seen.notes),
     )
 
 
-def vectors(capture: Capture) -> None:
-    """The head's queries, keys and values, drawn when somebody opens them."""
-    with st.expander("Numbers: queries, keys, values", key="numbers", on_change="rerun") as section:
-        if not section.open:
-            return
-        entry, head = st.session_state.layer, st.session_state.head
-        layer = capture.layers[entry]
-        shared = layer.key_value_head(head)
-        if layer.key.shape[0] < layer.heads:
-            sentence(f"This head reads key-value head {shared}, which it shares with its neighbours.")
-        start = max(0, min(st.session_state.token - VECTORS_UP_TO // 2, layer.key.shape[1] - VECTORS_UP_TO))
-        shown = slice(start, start + VECTORS_UP_TO)
-        if layer.key.shape[1] > VECTORS_UP_TO:
-            sentence(f"Tokens {start} to {start + VECTORS_UP_TO - 1} are shown, around the chosen one.")
-        parts = {
-            "queries": (layer.query[head], capture.query_tokens(entry)),
-            "keys": (layer.key[shared], capture.key_tokens(entry)),
-            "values": (layer.value[shared], capture.key_tokens(entry)),
-        }
-        for column, (name, (tensor, tokens)) in zip(st.columns(3), parts.items(), strict=True):
-            figure = vectors_heatmap(tensor[shown].float().cpu().numpy(), tokens[shown], start, name)
-            column.plotly_chart(figure, key=f"vectors-{name}", config={"displayModeBar": False})
+def _row_label(seen: Seen, rows: list[int]) -> str:
+    return " + ".join(seen.query_tokens[r] for r in rows)
 
 
-def save(capture: Capture) -> None:
-    entry, head = st.session_state.layer, st.session_state.head
-
-    def as_csv() -> bytes:
-        weights, visible = capture.attention(entry, head).numpy(), capture.visible(entry, head).numpy()
-        table = attention_table(weights, visible, capture.query_tokens(entry), capture.key_tokens(entry))
-        return table.to_csv(index=False).encode("utf-8-sig")
-
-    name = f"headlight-{capture.name}-layer{capture.layers[entry].layer}-head{head}.csv"
-    st.download_button("Heatmap as CSV", as_csv, name, "text/csv", key="csv", on_click="ignore")
-
-
-def show(capture: Capture, model: LanguageModel) -> None:
-    state, layers = st.session_state, capture.layers
-    problems = [selection.fit("layer", len(layers), default=0)]
-    problems.append(selection.fit("head", layers[state.layer].heads, default=0))
-    tokens = layers[state.layer].query.shape[1]
-    last = tokens - 1 if model.predicts else max(0, tokens - 2)  # an encoder ends with its separator
-    problems.append(selection.fit("token", tokens, default=last))
-    for problem in filter(None, problems):
-        notice(problem)
-    row = capture.attention(state.layer, state.head, slice(state.token, state.token + 1))[0].numpy()
-    visible = capture.visible(state.layer, state.head, slice(state.token, state.token + 1))[0].numpy()
-    token_chips(
-        capture.query_tokens(state.layer),
-        capture.inputs["input_ids"][0].tolist() if state.ids else None,
-        row,
-        chosen=state.token,
-        key="chips",
-        on_choose=selection.chose_token,
+def lines(place: Place, seen: Seen, rows: list[int]) -> None:
+    """Every head on its own, in a colour of its own."""
+    drawn = place.heads[:MOST_LINES_OF]
+    each = [Seen(place.capture, replace(seen.view, heads=(head,))) for head in drawn]
+    if len(place.heads) > MOST_LINES_OF:
+        sentence(f"The first {MOST_LINES_OF} of {len(place.heads)} heads are drawn: more colours cannot be told apart.")
+    lines_view(
+        [one.all() for one in each],
+        [place.head_name(*head) for head in drawn],
+        seen.query_tokens,
+        seen.key_tokens,
+        row=rows[0],
+        title=title_of_head(place, seen),
+        key="lines_view",
+        on_choose=lambda chosen: selection.chose_token(seen.token_of(chosen)),
+        cut=st.session_state.cut / 100,
+        scale=scale(),
     )
-    next_tokens(capture, model)
+    for note in each[0].notes:
+        sentence(note)
 
+
+def by_distance_view(place: Place, seen: Seen, row: np.ndarray, rows: list[int]) -> None:
+    if place.layer.kind == "cross" or seen.view.between:
+        sentence("Distance is counted within one text: choose another kind of attention, or look at everything.")
+        return
+    distances, weights = by_distance(seen.all())
+    unit = "words" if seen.view.words else "tokens"
+    figure = distance_curve(distances, weights, unit)
+    sentence(title_of_head(place, seen), "heading")
+    st.plotly_chart(figure, key="distance", config={"displayModeBar": False})
+    sentence(farthest(seen.query_tokens[rows[0]], rows[0], seen.key_tokens, row, unit))
+    for note in seen.notes:
+        sentence(note)
+
+
+def show(capture: Capture) -> None:
+    place = find_place(capture)
+    seen = look(place)
+    tokens_as_chips(place, seen)
+    next_tokens(capture)
+    with st.container(key="target_place"):
+        frame.target_text(capture)
     left, right = st.columns([2, 5], gap="medium")
     with left:
-        counts = (len(layers), layers[state.layer].heads, tokens)
-        for column, name, count in zip(st.columns(3, gap="small"), selection.NUMBERS, counts, strict=True):
-            column.number_input(
-                f"{name.capitalize()} (0–{count - 1})", key=name, step=1, on_change=selection.number_changed
-            )
-        overview(
-            [thumbnail.numpy() for thumbnail in frame.engine().thumbnails(capture, 32)],
-            [f"layer {layer.layer}" for layer in layers],
-            chosen=(state.layer, state.head),
-            key="overview",
-            on_choose=selection.chose_head,
-        )
-        example = selection.at_example()
-        if example:
-            sentence(f"Look: {example.look_for}")
+        choose(place)
     with right:
-        chosen_head(capture, row, visible)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            save(capture)
-            st.toggle("Token ids", key="ids", on_change=selection.number_changed)
-    vectors(capture)
+        chosen_head(place, seen)
+    try:
+        side_by_side(place, seen, scale())
+    except HeadlightError as problem:
+        notice(str(problem))
+    numbers_section(place)
     if st.session_state.text_was_read:
         selection.keep_view()
 
 
 read = frame.read_text()
 if read is not None:
-    show(*read)
+    show(read)

@@ -3,6 +3,7 @@
 Sizes are odd and different (5 heads, head_dim 6, 3 layers …), so that a swapped axis cannot pass.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ import torch
 import transformers as tf
 from transformers import PreTrainedModel
 
-VOCABULARY, TOKENS, TARGET_TOKENS = 97, 23, 11
+from tests.sizes import BERT, IDS, LLAMA, MIXTURE, OF_SEQ2SEQ, PLAIN, ROPE, SEQ2SEQ, VOCABULARY
+
+TOKENS, TARGET_TOKENS = 23, 11
 Sizes = tuple[int, int, int, int]  # heads, key-value heads, head_dim of query and key, head_dim of value
 
 
@@ -71,35 +74,6 @@ def of_decoder(*sizes: int) -> dict[str, Sizes]:
 
 def of_encoder(*sizes: int) -> dict[str, Sizes]:
     return {"encoder": sizes}
-
-
-IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-LLAMA = IDS | {
-    "hidden_size": 36,
-    "intermediate_size": 56,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 10,
-    "max_position_embeddings": 320,
-}
-ROPE = {k: v for k, v in LLAMA.items() if k != "head_dim"}  # head_dim = hidden_size / num_attention_heads
-PLAIN = {k: v for k, v in ROPE.items() if k != "num_key_value_heads"} | {"hidden_size": 40, "num_attention_heads": 5}
-BERT = PLAIN | {"num_hidden_layers": 2}
-SEQ2SEQ = IDS | {
-    "d_model": 60,
-    "encoder_layers": 2,
-    "decoder_layers": 3,
-    "encoder_attention_heads": 6,
-    "decoder_attention_heads": 5,
-    "encoder_ffn_dim": 56,
-    "decoder_ffn_dim": 48,
-    "max_position_embeddings": 320,
-    "decoder_start_token_id": 2,
-    "forced_eos_token_id": None,
-}
-OF_SEQ2SEQ = {"encoder": (6, 6, 10, 10), "decoder": (5, 5, 12, 12), "cross": (5, 5, 12, 12)}
-MIXTURE = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 
 def _deepseek() -> PreTrainedModel:
@@ -351,3 +325,19 @@ ARCHITECTURES: dict[str, Architecture] = {
         served_by_sdpa=False,
     ),
 }
+
+
+def make(name: str) -> PreTrainedModel:
+    return ARCHITECTURES[name].model()
+
+
+def some_ids(tokens: int, seed: int = 0) -> torch.Tensor:
+    """(1, tokens) ordinary tokens."""
+    return torch.randint(3, VOCABULARY, (1, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def with_eager(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy that computes its attention by itself, in transformers' eager way."""
+    twin = copy.deepcopy(model)
+    twin.set_attn_implementation("eager")
+    return twin

@@ -1,6 +1,7 @@
 """What all tests share: one thread, no network, the small model read once."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -20,3 +21,12 @@ def small():
     from attention_core import load_model
 
     return load_model("small")
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a test reached for the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)

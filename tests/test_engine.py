@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from attention_core.engine import CaptureStore, LocalEngine
+from attention_core.engine import LocalEngine
 from attention_core.errors import HeadlightError, Stopped
+from attention_core.jobs import CaptureStore, Request
 from attention_core.language import LanguageModel
 
 
@@ -40,7 +41,7 @@ class Gate:
 
         self.model = Counting()
 
-    def __call__(self, name, say):
+    def __call__(self, name, say, dtype):
         self.loads += 1
         say(f"Reading {name}")
         if name == "broken":
@@ -50,13 +51,17 @@ class Gate:
         return self.model
 
 
+def no_control(model):
+    return None
+
+
 @pytest.fixture
 def gate(small):
     return Gate(small)
 
 
 def finished(engine, model, text):
-    job = engine.request(model, text)
+    job = engine.request(Request(model, text))
     try:
         assert job.wait(20)
         return job.result()
@@ -65,9 +70,9 @@ def finished(engine, model, text):
 
 
 def test_equal_requests_are_computed_once(gate):
-    engine = LocalEngine(load=gate)
+    engine = LocalEngine(measure=no_control, load=gate)
     gate.open.clear()
-    jobs = [engine.request("small", "The cat sat.") for _ in range(20)]
+    jobs = [engine.request(Request("small", "The cat sat.")) for _ in range(20)]
     gate.open.set()
     captures = {id(job.result()) for job in jobs}
     assert len(captures) == 1 and gate.captures == 1 and gate.loads == 1
@@ -76,7 +81,7 @@ def test_equal_requests_are_computed_once(gate):
 
 
 def test_many_sessions_get_their_own_numbers(gate, small):
-    engine = LocalEngine(load=gate, long_tokens=12)
+    engine = LocalEngine(measure=no_control, load=gate, long_tokens=12)
     texts = [
         f"The {word} sat on the mat" + " and then it left" * (n % 3) for n, word in enumerate(["cat", "dog", "king"])
     ]
@@ -87,9 +92,9 @@ def test_many_sessions_get_their_own_numbers(gate, small):
 
 
 def test_progress_and_stop(gate):
-    engine = LocalEngine(load=gate)
+    engine = LocalEngine(measure=no_control, load=gate)
     gate.open.clear()
-    job = engine.request("small", "A text nobody waits for.")
+    job = engine.request(Request("small", "A text nobody waits for."))
     assert gate.reached.wait(10)
     assert job.stage == "Reading the text" and job.total == 4 and not job.finished
     engine.leave(job)
@@ -102,9 +107,9 @@ def test_progress_and_stop(gate):
 
 
 def test_one_of_two_leaving_does_not_stop_the_other(gate):
-    engine = LocalEngine(load=gate)
+    engine = LocalEngine(measure=no_control, load=gate)
     gate.open.clear()
-    first, second = (engine.request("small", "Two of us wait.") for _ in range(2))
+    first, second = (engine.request(Request("small", "Two of us wait.")) for _ in range(2))
     assert first is second and gate.reached.wait(10)
     engine.leave(first)
     gate.open.set()
@@ -112,7 +117,7 @@ def test_one_of_two_leaving_does_not_stop_the_other(gate):
 
 
 def test_errors_come_as_sentences_and_can_be_tried_again(gate):
-    engine = LocalEngine(load=gate)
+    engine = LocalEngine(measure=no_control, load=gate)
     for model, words in (("broken", "pip install broken"), ("bug", "could not be loaded: a bug")):
         for _ in range(2):
             with pytest.raises(HeadlightError, match=words):
@@ -124,7 +129,7 @@ def test_errors_come_as_sentences_and_can_be_tried_again(gate):
 
 @pytest.mark.parametrize("part", ["encode", "capture"])
 def test_a_bug_in_a_foreign_model_ends_the_job(gate, monkeypatch, part):
-    engine = LocalEngine(load=gate)
+    engine = LocalEngine(measure=no_control, load=gate)
     finished(engine, "small", "warm")
 
     def broken(*args, **inputs):
@@ -139,24 +144,24 @@ def test_store_is_bounded_by_bytes(small):
     captures = [small.capture(f"number {n} of a few short texts") for n in range(6)]
     store = CaptureStore(limit=3 * captures[0].nbytes + captures[0].nbytes // 2)
     for n, capture in enumerate(captures):
-        store.put(("small", str(n)), capture)
+        store.put(Request("small", str(n)), capture)
         assert store.held == sum(store._captures[key].nbytes for key in store._captures)
-        store.get(("small", "0"))  # used all the time: it stays
+        store.get(Request("small", "0"))  # used all the time: it stays
     assert store.held <= store.limit and len(store) == 3
-    assert store.get(("small", "0")) is captures[0] and store.get(("small", "1")) is None
+    assert store.get(Request("small", "0")) is captures[0] and store.get(Request("small", "1")) is None
     huge = CaptureStore(limit=1)
-    huge.put(("small", "x"), captures[0])
-    assert huge.get(("small", "x")) is captures[0]  # one is always kept: somebody looks at it
+    huge.put(Request("small", "x"), captures[0])
+    assert huge.get(Request("small", "x")) is captures[0]  # one is always kept: somebody looks at it
 
 
 def test_short_texts_do_not_wait_for_long_ones(gate):
-    engine = LocalEngine(load=gate, long_tokens=20)
+    engine = LocalEngine(measure=no_control, load=gate, long_tokens=20)
     finished(engine, "small", "warm")
     gate.reached.clear()
     gate.open.clear()
-    long = engine.request("small", "a long text " * 20)
+    long = engine.request(Request("small", "a long text " * 20))
     assert gate.reached.wait(10)
-    short = engine.request("small", "a short text")
+    short = engine.request(Request("small", "a short text"))
     deadline = time.time() + 10
     while gate.captures < 3 and time.time() < deadline:
         time.sleep(0.01)

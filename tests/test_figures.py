@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from attention_core.export import head_table
 from attention_core.figures.heatmaps import vectors_heatmap
-from attention_core.figures.words import attention_table, finding, percent, strongest
+from attention_core.figures.words import finding, percent, strongest
 
 TOKENS = ["·the", "<s>", "=1+1", "·the", "$x$"]
 
@@ -46,7 +47,7 @@ def test_percent_has_one_decimal():
 def test_table_survives_a_spreadsheet():
     weights = np.array([[1, 0, 0, 0, 0], [0.123456789, 0.876543211, 0, 0, 0], [0.2, 0.3, 0.5, 0, 0]], dtype=np.float32)
     visible = np.tril(np.ones((3, 5), dtype=bool))
-    text = attention_table(weights, visible, TOKENS[:3], TOKENS).to_csv(index=False)
+    text = head_table(weights, visible, TOKENS[:3], TOKENS).to_csv(index=False)
     back = pd.read_csv(io.StringIO(text), header=None, keep_default_na=False, dtype=str)
     assert back.iloc[0, 1:].tolist() == ["·the", "<s>", "'=1+1", "·the", "$x$"]
     assert back.iloc[1:, 0].tolist() == ["·the", "<s>", "'=1+1"]

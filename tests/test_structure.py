@@ -8,9 +8,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "attention_core"
 # each imports only from those before it (design.md, section 2); a folder counts as one
-ORDER = ["errors", "attention", "tokens", "transformer", "stored", "record", "seam", "recording"]
-ORDER += ["language", "loading", "models", "heads", "views", "engine"]
-ORDER += ["worksheet", "generation", "cache_size", "attribution", "seq2seq", "export", "figures", "__main__"]
+ORDER = ["errors", "attention", "tokens", "transformer", "stored", "layer", "saving", "record", "seam", "maps"]
+ORDER += ["checking", "recording", "language", "checkpoint", "memory", "loading", "hub", "unpacking", "models"]
+ORDER += ["heads", "views", "jobs", "engine", "worksheet", "generation", "cache_size", "attribution", "seq2seq"]
+ORDER += ["export", "figures", "__main__"]
 PAGES = [*sorted((ROOT / "pages").rglob("*.py")), ROOT / "app.py"]
 FILES = sorted(p for p in CORE.rglob("*.py") if p != CORE / "__init__.py")
 

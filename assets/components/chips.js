@@ -1,20 +1,22 @@
-// The text as a row of tokens, shaded by one row of attention; the chosen token is the query.
-// data: {tokens, ids?, weights? (tokens,) float32 with −1 for gaps, chosen}. Trigger "choose": {token}.
+// The text as a row of tokens, shaded by one row of attention; the chosen tokens are the queries.
+// data: {tokens, ids?, weights? (tokens,) float32 with −1 for gaps, chosen: [token, …], label?}.
+// Trigger "choose": {token, add}: `add` says that the token joins the chosen ones or leaves them.
 
 const MOST_CHIPS = 160;
 const MARGIN = 50; // neighbours that must be on screen beside the chosen token
 
 function makeChips(root) {
   const find = (name) => root.querySelector(name);
-  return { row: find(".row"), note: find(".note"), tip: find(".tip"), chips: [], start: 0, choose: () => {} };
+  return { row: find(".row"), label: find(".label"), note: find(".note"), tip: find(".tip"),
+           chips: [], start: 0, active: 0, choose: () => {} };
 }
 
 /** The first token to show: stays where it is while the chosen one has neighbours around it. */
-function firstShown(start, chosen, total) {
+function firstShown(start, active, total) {
   const last = Math.max(total - MOST_CHIPS, 0);
   const low = clamp(start, 0, last);
-  const near = (low === 0 || chosen >= low + MARGIN) && (low === last || chosen < low + MOST_CHIPS - MARGIN);
-  return near ? low : clamp(chosen - MOST_CHIPS / 2, 0, last);
+  const near = (low === 0 || active >= low + MARGIN) && (low === last || active < low + MOST_CHIPS - MARGIN);
+  return near ? low : clamp(active - MOST_CHIPS / 2, 0, last);
 }
 
 /** One token: the button that is the option, and its id beside it, outside of the option's name. */
@@ -46,12 +48,15 @@ function keepChips(state, wanted) {
   state.row.append(fresh);
 }
 
+const isChosen = (data, token) => data.chosen.includes(token);
+
 /** Everything about one token in words: for the bubble and for a screen reader. */
 function describe(data, token) {
   const parts = [quoted(data.tokens[token]), `token ${token}`];
   if (data.ids) parts.push(`id ${data.ids[token]}`);
   if (data.weights) parts.push(data.weights[token] < 0 ? "cannot look there" : `weight ${exactly(data.weights[token])}`);
-  return parts.join(", ") + (token === data.chosen ? ", chosen: the query" : "");
+  const one = data.chosen.length === 1 ? ", chosen: the query" : ", chosen: one of the queries";
+  return parts.join(", ") + (isChosen(data, token) ? one : "");
 }
 
 function paintChip(state, chip, token, theme) {
@@ -59,34 +64,38 @@ function paintChip(state, chip, token, theme) {
   const weight = data.weights ? clamp(data.weights[token], 0, 1) : 0;
   const shade = mix(theme.accent, theme.background, data.weights ? weight : 0.06);
   const { button, number } = chip;
-  chip.node.dataset.token = button.dataset.token = token;
-  button.setAttribute("aria-selected", String(token === data.chosen));
-  button.setAttribute("aria-label", describe(data, token));
-  button.setAttribute("aria-posinset", token + 1);
-  button.setAttribute("aria-setsize", data.tokens.length);
-  button.tabIndex = token === state.active ? 0 : -1;
+  for (const node of [chip.node, button]) set(node, "data-token", token);
+  set(button, "aria-selected", isChosen(data, token));
+  set(button, "aria-label", describe(data, token));
+  set(button, "aria-posinset", token + 1);
+  set(button, "aria-setsize", data.tokens.length);
+  set(button, "tabindex", token === state.active ? 0 : -1);
   say(button, data.tokens[token]);
   say(number, data.ids ? String(data.ids[token]) : "");
   number.hidden = !data.ids;
-  button.style.backgroundColor = css(shade);
-  button.style.color = css(readable(theme.text, shade));
-  button.style.setProperty("--edge", css(mix(theme.text, shade, 0.16)));
+  const look = `background-color: ${css(shade)}; color: ${css(readable(theme.text, shade))}; ` +
+    `--edge: ${css(mix(theme.text, shade, 0.16))}`;
+  if (chip.look !== look) button.style.cssText = chip.look = look;
 }
 
 function paintChips(state) {
   const { data, root } = state;
   const theme = readTheme(root);
   const total = data.tokens.length;
-  state.width = root.clientWidth;
-  state.start = firstShown(state.start, data.chosen, total);
+  state.start = firstShown(state.start, state.active, total);
   const shown = Math.min(total, MOST_CHIPS);
   root.style.setProperty("--muted", css(theme.muted));
   keepChips(state, shown);
   state.chips.forEach((chip, i) => paintChip(state, chip, state.start + i, theme));
+  say(state.label, data.label || "");
+  state.label.hidden = !data.label;
+  set(state.row, "aria-label", `Tokens${data.label ? ` of the ${data.label}` : ""}; ` +
+    "the chosen ones are the queries. Enter chooses one, Shift and Enter adds or removes one.");
   state.note.hidden = shown === total;
   say(state.note, shown === total ? "" :
     `Tokens ${count(state.start)} to ${count(state.start + shown - 1)} of ${count(total)} are shown here; choose others by their number below.`);
-  painted(state, { chosen: data.chosen });
+  if (!state.tip.hidden && state.told < total) say(state.tip, describe(data, state.told));
+  painted(state, { chosen: data.chosen.join(" ") });
 }
 
 const tokenOf = (event) => {
@@ -104,7 +113,13 @@ function focusToken(state, token) {
 
 function onChipKey(state, event) {
   const token = tokenOf(event);
-  if (token === null || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (token === null || event.altKey) return;
+  if (event.key === "Enter" && adds(event)) {
+    event.preventDefault(); // the click that a button makes of Enter does not tell of Shift everywhere
+    chooseToken(state, token, true);
+    return;
+  }
+  if (event.ctrlKey || event.metaKey) return;
   const end = state.data.tokens.length - 1;
   const goal = { ArrowLeft: token - 1, ArrowRight: token + 1, Home: 0, End: end }[event.key];
   if (event.key === "Escape") hideTip(state);
@@ -118,6 +133,7 @@ function showTip(state, event) {
   const token = tokenOf(event);
   if (token === null) return;
   const { tip, root } = state;
+  state.told = token;
   say(tip, describe(state.data, token));
   tip.hidden = false;
   const [box, chip] = [root.getBoundingClientRect(), event.target.closest(".cell").getBoundingClientRect()];
@@ -129,23 +145,35 @@ function hideTip(state) {
   state.tip.hidden = true;
 }
 
-function chooseToken(state, token) {
-  if (token === null || token === state.data.chosen) return;
-  state.data.chosen = token; // shown at once; the page's answer paints it again
+/** What is chosen after `token` was, alone or added; an added one that was chosen leaves, but never the last. */
+function afterChoice(chosen, token, add) {
+  if (!add) return [token];
+  return chosen.includes(token) ? chosen.filter((other) => other !== token) : [...chosen, token];
+}
+
+function chooseToken(state, token, add) {
+  if (token === null) return;
+  const { data } = state;
+  const chosen = afterChoice(data.chosen, token, add);
+  if (!chosen.length || same(chosen, data.chosen)) return;
   state.active = token;
+  // Shown at once, and the page's answer paints it again; of anything but a plain choice only the page knows what it means.
+  if (!add && data.chosen.length) data.chosen = chosen;
   paintChips(state);
   if (state.row.contains(state.root.getRootNode().activeElement)) focusToken(state, token); // the window may have moved
-  state.choose({ token });
+  state.choose({ token, add });
 }
 
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const state = mount(parentElement, ".chips", makeChips, paintChips);
   state.runs += 1;
-  state.data = { ...data, weights: data.weights ? numbers(data.weights) : null };
-  state.active = data.chosen;
+  state.data = { ...data, chosen: [...data.chosen], weights: data.weights ? numbers(data.weights) : null };
+  const stays = data.chosen.length ? data.chosen.includes(state.active) : state.active < data.tokens.length;
+  if (!stays) state.active = data.chosen[0] ?? 0;
   state.choose = (value) => setTriggerValue("choose", value);
-  state.row.onclick = (event) => chooseToken(state, tokenOf(event));
+  state.row.onclick = (event) => chooseToken(state, tokenOf(event), adds(event));
+  state.row.onmousedown = (event) => event.shiftKey && event.preventDefault(); // it would select the page's text
   state.row.onkeydown = (event) => onChipKey(state, event);
   state.row.onmouseover = (event) => showTip(state, event);
   state.row.onmouseleave = () => hideTip(state);

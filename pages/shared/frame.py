@@ -4,15 +4,16 @@ import html
 
 import streamlit as st
 
-from attention_core.engine import Engine, LocalEngine
+from attention_core.engine import LocalEngine
 from attention_core.errors import HeadlightError
-from attention_core.language import LanguageModel
-from attention_core.models import CATALOGUE
+from attention_core.jobs import RECORDING, Engine, Request
 from attention_core.record import Capture
 
 from . import selection
 from .examples import examples
 from .messages import notice
+from .options import LONGEST
+from .other_models import ask_for_consent, choices, needs_consent, open_popover, title_of
 from .share import share_button
 
 
@@ -34,18 +35,22 @@ def header(pages: list) -> None:
 
 
 def text_and_model() -> None:
+    recorded = st.session_state.model.startswith(RECORDING)
+    if recorded:
+        st.session_state.text = _recorded_text()
     with st.container(horizontal=True, vertical_alignment="bottom", key="reading"):
         # A text with line breaks needs a box that can hold them.
         box = st.text_area if "\n" in st.session_state.text else st.text_input
-        box("Text", key="text", on_change=selection.text_changed, width="stretch")
+        box("Text", key="text", on_change=selection.text_changed, width="stretch", disabled=recorded)
         st.selectbox(
             "Model",
-            list(CATALOGUE),
+            choices(st.session_state.model),
             key="model",
-            format_func=lambda name: CATALOGUE[name].title,
+            format_func=title_of,
             on_change=selection.model_changed,
             width=250,
         )
+        open_popover(engine())
         with st.popover("Examples"):
             for number, example in enumerate(examples()):
                 st.button(
@@ -57,47 +62,65 @@ def text_and_model() -> None:
                 )
 
 
-def read_text() -> tuple[Capture, LanguageModel] | None:
-    """The capture of the selected text, or of the last one that could be read, with a sentence on why."""
-    chosen = selection.current()
-    st.session_state.text_was_read = False
+def _recorded_text() -> str:
     try:
-        capture = _wait_for(chosen.model, chosen.text)
+        return read(selection.request()).text
+    except HeadlightError:
+        return ""
+
+
+def read_text() -> Capture | None:
+    """The capture of the selected text, or of the last one that could be read, with a sentence on why."""
+    state = st.session_state
+    state.text_was_read = False
+    problem = state.pop("recording_problem", None)
+    if problem:
+        notice(problem)
+    try:
+        if needs_consent(state.model):
+            ask_for_consent(state.model)
+            capture = _last_good()
+        else:
+            capture = read(selection.request())
+            state.text_was_read = True
+            _say_what_was_cut(capture)
     except HeadlightError as problem:
         notice(str(problem))
-        last = selection.last_view()
-        try:
-            capture = _wait_for(last.model, last.text)
-        except HeadlightError as second:
-            notice(str(second))
-            return None
-        chosen = last
-        for name in selection.NUMBERS:
-            st.session_state[name] = getattr(last, name)
-    else:
-        st.session_state.text_was_read = True
-        if capture.left_out:
-            notice(
-                f"This text is longer than the model can read: it was cut after {len(capture.tokens or [])} tokens "
-                f"({capture.characters} characters), {capture.left_out} tokens are left out."
-            )
-    model = engine().model(chosen.model)
-    if model is None:
+        capture = _last_good()
+    if capture is not None:
+        with state.proof_place:
+            proof(capture)
+    return capture
+
+
+def _last_good() -> Capture | None:
+    last = selection.last_view()
+    try:
+        capture = read(selection.request_of(last))
+    except HeadlightError as problem:
+        notice(str(problem))
         return None
-    with st.session_state.proof_place:
-        proof(capture, model)
-    return capture, model
+    selection.restore(last)
+    return capture
 
 
-def _wait_for(model: str, text: str) -> Capture:
+def _say_what_was_cut(capture: Capture) -> None:
+    if capture.left_out:
+        notice(
+            f"This text is longer than the model can read: it was cut after {len(capture.tokens or [])} tokens "
+            f"({capture.characters} characters), {capture.left_out} tokens are left out."
+        )
+
+
+def read(request: Request) -> Capture:
     """Ask the engine; while it works, say at what, and let the user stop it."""
     place = st.empty()  # made even if it stays empty: what comes after keeps its place
-    job = engine().request(model, text)
+    job = engine().request(request)
     try:
         if not job.wait(0.4):
             with place.container():
                 bar = st.progress(0.0, job.stage)
-                st.button("Stop", key="stop", on_click=selection.stop)
+                st.button("Stop", key=f"stop-{hash(request)}", on_click=selection.stop)
                 while not job.wait(0.15):
                     bar.progress(job.share, f"{job.stage} …")
             place.empty()
@@ -106,16 +129,31 @@ def _wait_for(model: str, text: str) -> Capture:
         engine().leave(job)  # also when the browser went away or the user asked for something else
 
 
-def proof(capture: Capture, model: LanguageModel) -> None:
-    """How it is known that the numbers are the model's own."""
-    check = capture.check
-    with st.popover("Proof ✓", type="tertiary"):
-        st.html(
-            f"<p>Every weight on this page is computed from the queries and keys that "
-            f"{html.escape(CATALOGUE[model.name].title)} itself used for this text.</p>"
-            f"<p>When it was loaded, the weights computed so were compared with those that the model itself returns "
-            f"for a test text. The largest difference of a weight was "
-            f"<b>{check.weights:.8f}</b> (a weight lies between "
-            f"0 and 1), of the output <b>{check.output:.8f}</b> of its largest value.</p>"
-            "<p>Layers, heads and tokens count from 0, as in the literature.</p>"
+def target_text(capture: Capture) -> None:
+    """Where the model reads two texts: the one that its decoder reads."""
+    if capture.target_tokens is not None and not st.session_state.model.startswith(RECORDING):
+        st.text_input(
+            "Target: what the decoder reads (empty: what the model itself writes)",
+            key="target",
+            max_chars=LONGEST,
+            on_change=selection.text_changed,
         )
+
+
+def proof(capture: Capture) -> None:
+    """How it is known that the numbers are the model's own."""
+    check, name = capture.check, html.escape(title_of(capture.name))
+    with st.popover("Proof ✓", type="tertiary"):
+        if check.reason:
+            st.html(
+                f"<p>Every weight on this page was returned by {name} itself for this text.</p>"
+                f"<p>Its queries, keys and values are unavailable: {html.escape(check.reason)}</p>"
+            )
+        else:
+            st.html(
+                f"<p>Every weight on this page is computed from the queries and keys that {name} itself used for this "
+                "text.</p><p>When it was loaded, the weights computed so were compared with those that the model "
+                f"itself returns for a test text. The largest difference of a weight was <b>{check.weights:.8f}</b> "
+                f"(a weight lies between 0 and 1), of the output <b>{check.output:.8f}</b> of its largest value.</p>"
+            )
+        st.html("<p>Layers, heads and tokens count from 0, as in the literature.</p>")

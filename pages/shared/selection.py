@@ -1,62 +1,27 @@
-"""The one linked selection: model, text, layer, head and token. Its home is the URL.
+"""The one linked selection: model, text, layer, head, token, and how they are shown. Its home is the URL.
 
 app.py calls read_url() before any widget is made: what the URL says is checked and put into the session state, a bad
 value becomes a sentence and the default. Widgets and components write back through write_url(), which makes an entry in
 the browser's history, so that Back undoes every change and a link reopens what its sender saw.
 """
 
-import hashlib
-from collections import OrderedDict
-from dataclasses import dataclass
-from threading import Lock
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import streamlit as st
 
+from attention_core.jobs import RECORDING, Request
 from attention_core.models import CATALOGUE
 
+from .allowed import any_model_allowed
 from .examples import Example, examples, first_look
+from .options import OPTIONS, numbers_in
+from .texts import texts
 
 LONGEST_TEXT_IN_URL = 4000  # encoded bytes; longer ones do not pass every proxy
 NUMBERS = ("layer", "head", "token")
 NOT_CHOSEN = -(10**9)  # a number that the URL leaves open
-
-
-@dataclass(frozen=True)
-class Selection:
-    model: str
-    text: str
-    layer: int
-    head: int
-    token: int
-
-
-class TextStore:
-    """Texts that are too long for a URL, by the first 16 hex digits of their SHA-256; the oldest go first."""
-
-    def __init__(self, limit: int = 32 << 20):
-        self.limit, self._texts, self._lock = limit, OrderedDict[str, str](), Lock()
-
-    def put(self, text: str) -> str:
-        name = text_id(text)
-        with self._lock:
-            self._texts[name] = text
-            self._texts.move_to_end(name)
-            while len(self._texts) > 1 and sum(map(len, self._texts.values())) > self.limit:
-                self._texts.popitem(last=False)
-        return name
-
-    def get(self, name: str) -> str | None:
-        return self._texts.get(name)
-
-
-def text_id(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-@st.cache_resource
-def texts() -> TextStore:
-    return TextStore()
+PLACES = ("kind", "heads", "tokens", "drop", "between")  # options that name places in one model or one text
 
 
 def read_url() -> list[str]:
@@ -66,9 +31,9 @@ def read_url() -> list[str]:
     opening = examples()[0]
 
     model = url.get("model", opening.model)
-    if model not in CATALOGUE:
-        shown = CATALOGUE[opening.model].title
-        notices.append(f"There is no model “{model[:60]}”. Choose one from the list; {shown} is shown.")
+    problem = _cannot_open(model)
+    if problem:
+        notices.append(f"{problem} {CATALOGUE[opening.model].title} is shown.")
         model = opening.model
     text = url.get("text")
     if text is None and "textid" in url:
@@ -87,10 +52,22 @@ def read_url() -> list[str]:
             notices.append(f"“{given[:40]}” is not a {name}: the numbers count from 0. Choose one below.")
             given = None
         state[name] = int(given) if given is not None else fallback
-    state.ids = url.get("ids") == "1"
+    for name, option in OPTIONS.items():
+        given = url.get(name)
+        value = option.default if given is None else option.read(given)
+        if value is None:
+            notices.append(f"“{given[:40]}” cannot be used for “{name}”: {option.in_words} is needed.")
+            value = option.default
+        state[name] = value
     if state.pop("stopped", False):
         notices.append("Stopped: the earlier text is shown.")
     return notices
+
+
+def _cannot_open(model: str) -> str | None:
+    if model in CATALOGUE or model.startswith(RECORDING) or any_model_allowed():
+        return None
+    return f"There is no model “{model[:60]}” in the list, and this server opens no others. Choose one from the list;"
 
 
 def fit(name: str, count: int, default: int) -> str | None:
@@ -105,25 +82,46 @@ def fit(name: str, count: int, default: int) -> str | None:
     return f"There is no {name} {value} here: they count from 0 to {count - 1}. Number {count - 1} is shown."
 
 
-def current() -> Selection:
+def fit_kind(kinds: list[str]) -> str | None:
+    """Bring the kind of attention to one that the model has; → a sentence if it has no such."""
+    wanted = st.session_state.kind
+    if wanted in kinds:
+        return None
+    st.session_state.kind = kinds[0]
+    return f"This model has no {wanted} attention: {kinds[0]} attention is shown." if wanted else None
+
+
+def request() -> Request:
+    """What the selection asks the engine for."""
     state = st.session_state
-    return Selection(state.model, state.text, state.layer, state.head, state.token)
+    if state.model.startswith(RECORDING):
+        return Request(state.model, "")
+    return Request(state.model, state.text, state.dtype, state.target, state.second)
 
 
-def write_url(**changes: object) -> None:
+def current() -> dict[str, Any]:
+    """Every part of the selection, as it stands in the session."""
+    return {name: st.session_state[name] for name in ("model", "text", *NUMBERS, *OPTIONS)}
+
+
+def write_url(**changes: Any) -> None:
     """Change parts of the selection; None drops a part, so that its default holds. For callbacks."""
-    parts: dict[str, object] = {"model": st.session_state.model, "text": st.session_state.text}
-    parts |= {name: st.session_state[name] for name in NUMBERS}
-    parts |= {"ids": 1 if st.session_state.ids else None} | changes
-    st.query_params.from_dict(as_parameters(parts))
+    st.query_params.from_dict(as_parameters(current() | changes))
 
 
-def as_parameters(parts: dict[str, object]) -> dict[str, str]:
-    """What stands in the URL; a long text is kept here and stands there by its id."""
-    text = parts.get("text")
-    if isinstance(text, str) and len(quote(text, safe="").encode()) > LONGEST_TEXT_IN_URL:
-        parts = {("textid" if k == "text" else k): (texts().put(text) if k == "text" else v) for k, v in parts.items()}
-    return {name: str(value) for name, value in parts.items() if value is not None and value != NOT_CHOSEN}
+def as_parameters(parts: dict[str, Any]) -> dict[str, str]:
+    """What stands in the URL: what is not at its default; a long text is kept here and stands there by its id."""
+    found: dict[str, str] = {}
+    for name, value in parts.items():
+        if value is None or value == NOT_CHOSEN or (name in OPTIONS and value == OPTIONS[name].default):
+            continue
+        if name == "text" and str(parts.get("model")).startswith(RECORDING):
+            continue
+        if name == "text" and len(quote(value, safe="", errors="replace").encode()) > LONGEST_TEXT_IN_URL:
+            found["textid"] = texts().put(value)
+        else:
+            found[name] = OPTIONS[name].write(value) if name in OPTIONS else str(value)
+    return found
 
 
 def keep_view() -> None:
@@ -131,53 +129,90 @@ def keep_view() -> None:
     st.session_state.last_view = current()
 
 
-def last_view() -> Selection:
+def last_view() -> dict[str, Any]:
     """What is shown where something else cannot be: the last view that was good, or the first example."""
-    opening = examples()[0]
-    first = Selection(opening.model, opening.text, opening.layer, opening.head, opening.token)
-    return st.session_state.get("last_view", first)
+    return st.session_state.get("last_view") or of_example(examples()[0])
+
+
+def restore(view: dict[str, Any]) -> None:
+    """Show a view's places again, without touching what was typed."""
+    for name, value in view.items():
+        if name not in ("model", "text", "target", "second", "dtype"):
+            st.session_state[name] = value
+
+
+def request_of(view: dict[str, Any]) -> Request:
+    if view["model"].startswith(RECORDING):
+        return Request(view["model"], "")
+    return Request(view["model"], view["text"], view["dtype"], view["target"], view["second"])
 
 
 def link(address: str) -> str:
     """The address that reopens this view."""
-    return f"{address}?{urlencode(as_parameters(dict(vars(current()))), quote_via=quote)}"
+    return f"{address}?{urlencode(as_parameters(current()), quote_via=quote)}"
+
+
+def of_example(example: Example) -> dict[str, Any]:
+    """An example's whole view: everything that it does not name is at its default."""
+    places = {name: getattr(example, name) for name in ("model", "text", *NUMBERS)}
+    return places | {name: option.default for name, option in OPTIONS.items()}
 
 
 def at_example() -> Example | None:
     """The example whose very view is open, if it is one."""
-    here = vars(current())
-    return next((e for e in examples() if all(getattr(e, part) == here[part] for part in here)), None)
+    here = current()
+    return next((e for e in examples() if all(here[n] == getattr(e, n) for n in ("model", "text", *NUMBERS))), None)
 
 
 # ── callbacks of widgets and components ─────────────────────────────────────────────────────────────────────────────
 
 
+def changed() -> None:
+    write_url()
+
+
 def text_changed() -> None:
-    write_url(token=None)
+    write_url(token=None, tokens=None, between=None)
 
 
 def model_changed() -> None:
-    write_url(layer=None, head=None, token=None)
+    write_url(layer=None, head=None, token=None, **dict.fromkeys(PLACES))
 
 
-def number_changed() -> None:
-    write_url()
+def kind_changed() -> None:
+    write_url(layer=0, head=0, token=None, heads=None, tokens=None)
 
 
 def stop() -> None:
     """Leave a text that takes too long: back to the last good view."""
     st.session_state.stopped = True
-    write_url(**vars(last_view()))
+    write_url(**last_view())
 
 
 def chose_example(number: int) -> None:
-    example = examples()[number]
-    write_url(**{name: getattr(example, name) for name in ("model", "text", *NUMBERS)})
+    write_url(**of_example(examples()[number]))
 
 
-def chose_head(entry: int, head: int) -> None:
-    write_url(layer=entry, head=head)
+def open_model(model: str) -> None:
+    write_url(model=model, layer=None, head=None, token=None, **dict.fromkeys(PLACES))
 
 
-def chose_token(token: int) -> None:
-    write_url(token=token)
+def chose_head(layer: int, head: int, add: bool = False) -> None:
+    """layer: the place among the layers of the chosen kind. add: combine it with the chosen one, or no longer."""
+    if not add:
+        write_url(layer=layer, head=head)
+        return
+    named = f"{layer}.{head}"
+    before = [part.strip() for part in st.session_state.heads.split(",") if part.strip()]
+    after = [part for part in before if part != named] if named in before else [*before, named]
+    write_url(heads=", ".join(after))
+
+
+def chose_token(token: int, add: bool = False) -> None:
+    """add: look from it together with the chosen one, or no longer."""
+    if not add:
+        write_url(token=token, tokens=None)
+        return
+    before = numbers_in(st.session_state.tokens)
+    after = [t for t in before if t != token] if token in before else [*before, token]
+    write_url(tokens=", ".join(map(str, after)))

@@ -8,6 +8,7 @@ import segno
 import streamlit as st
 
 from . import selection
+from .texts import text_id, texts
 
 
 def class_address() -> str:
@@ -60,7 +61,7 @@ def ask_for_text() -> str | None:
     if given is None:
         return "This link needs its text, which is too long for a link: drop the file that came with it here."
     text = given.getvalue().decode("utf-8", "replace")
-    if selection.text_id(text) != wanted:
+    if text_id(text) != wanted:
         return f"“{given.name}” is another text than the link’s. Drop the file that came with the link."
-    selection.texts().put(text)
+    texts().put(text)
     st.rerun()
