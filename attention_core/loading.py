@@ -130,6 +130,7 @@ def read_weights(kind: Any, folder: Path, dtype: str, place: str, name: str, **w
             model, info = kind.from_pretrained(
                 folder,
                 dtype=DTYPES[dtype],
+                attn_implementation="eager",  # some modules keep what they were made with
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,

@@ -88,7 +88,7 @@ def run_eager(
     seen: dict[int, tuple[str, Tensor]] = {}  # by id; the tensor too, so that no id is used twice
 
     def watch(name: str, output: Any) -> None:
-        for part in output if isinstance(output, tuple) else ():
+        for part in output if isinstance(output, tuple | list) else ():
             if id(part) not in seen and isinstance(part, Tensor) and part.ndim == 4 and part.shape[3] in key_counts:
                 # keys and values of a cache have four axes too, but do not sum to 1
                 if abs(part[0, :, -1].float().sum(dim=-1).max().item() - 1) > 1e-2:

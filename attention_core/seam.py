@@ -205,14 +205,14 @@ def shadow(model: PreTrainedModel, implementation: str) -> PreTrainedModel:
             kept = (getattr(hook, "weights_map", None), getattr(hook, "tied_params_map", None))
             shared |= {id(part): part for part in kept if part is not None}
     twin = copy.deepcopy(model, shared)
-    set_to = {getattr(module.config, "_attn_implementation", None) for module in twin.modules() if _configured(module)}
-    if set_to != {implementation}:  # some models warn at every switch
+    if implementation != "eager":
         twin.set_attn_implementation(implementation)
+        return twin
+    for module in twin.modules():  # some models refuse to be switched, but ask their config in each pass (Falcon)
+        config: Any = getattr(module, "config", None)
+        if isinstance(config, PreTrainedConfig):
+            config._attn_implementation = implementation
     return twin
-
-
-def _configured(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "config", None), PreTrainedConfig)
 
 
 def input_device(model: PreTrainedModel) -> torch.device:

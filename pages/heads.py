@@ -93,6 +93,7 @@ def every_head(place: Place) -> None:
     if state.view == "distance":
         every = engine.curves(capture)
         curves = [every[entry] for entry in place.entries]
+    together = place.heads[:MOST_LINES_OF] if state.view == "lines" else place.heads[1:]
     thumbnails = engine.thumbnails(capture, 32)
     overview(
         [thumbnails[entry].numpy() for entry in place.entries],
@@ -100,7 +101,8 @@ def every_head(place: Place) -> None:
         chosen=(state.layer, state.head),
         key="overview",
         on_choose=selection.chose_head,
-        combined=[(place.entries.index(entry), head) for entry, head in place.heads[1:]],
+        combined=[(place.entries.index(entry), head) for entry, head in together],
+        colors=list(range(len(together))) if state.view == "lines" and len(together) > 1 else None,
         scores=scores,
         score_name=SCORES[state.sort].title if state.sort else "",
         order=order,

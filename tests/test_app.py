@@ -44,7 +44,8 @@ def test_looking_around_never_runs_the_model_again(passes):
         app.number_input(key="token").set_value(token).run()
         assert finding(app).startswith(f'<p class="finding">Layer {layer}, head {head}: ')
         assert f"(token {token}) looks" in finding(app)
-    app.toggle(key="ids").set_value(True).run()
+    app.query_params["ids"] = "1"
+    app.run()
     app.text_input(key="text").set_value("Another text.").run()
     app.text_input(key="text").set_value(TEXT).run()  # read before: it comes from the store
     assert len(passes) == 3

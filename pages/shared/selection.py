@@ -85,10 +85,10 @@ def fit(name: str, count: int, default: int) -> str | None:
 def fit_kind(kinds: list[str]) -> str | None:
     """Bring the kind of attention to one that the model has; → a sentence if it has no such."""
     wanted = st.session_state.kind
-    if wanted in kinds:
+    if not wanted or wanted in kinds:
         return None
-    st.session_state.kind = kinds[0]
-    return f"This model has no {wanted} attention: {kinds[0]} attention is shown." if wanted else None
+    st.session_state.kind = ""
+    return f"This model has no {wanted} attention: {kinds[0]} attention is shown."
 
 
 def request() -> Request:

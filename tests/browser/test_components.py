@@ -20,6 +20,7 @@ MOUNT = """async ({ name, html, css, js, theme }) => {
     const host = document.querySelector("main").appendChild(document.createElement("section"));
     for (const [part, color] of Object.entries(theme)) document.body.style.setProperty(`--st-${part}`, color);
     document.body.style.background = theme["background-color"];
+    document.body.style.color = theme["text-color"];
     host.id = name;
     const root = host.attachShadow({ mode: "open" });
     root.innerHTML = `<style>${css}</style>${html}`;
@@ -387,6 +388,22 @@ def test_thirty_layers_fit_on_one_screen(sheet: Page, sent):
     order = [(entry, head) for head in range(9) for entry in range(30)]
     run(sheet, "overview", sent("overview", *args, order=order))
     assert section.locator("canvas.picture").bounding_box()["height"] <= 660
+
+
+def test_a_single_weight_survives_in_a_small_picture(sheet: Page, sent):
+    rng, pictures = np.random.default_rng(0), []
+    for _ in range(30):
+        pictures.append(np.zeros((9, 32, 32), np.float32))
+        pictures[-1][np.arange(9), rng.integers(32, size=9), rng.integers(32, size=9)] = 1
+    args = (pictures, [f"layer {entry}" for entry in range(30)], (0, 0), "k", choose)
+    section = run(sheet, "overview", sent("overview", *args))
+    full = section.locator("canvas.picture").evaluate(
+        """canvas => { const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+           let full = 0;
+           for (let i = 0; i < pixels.length; i += 4) full += [8, 48, 107].every((c, part) => pixels[i + part] === c);
+           return full; }"""
+    )
+    assert full >= 270  # the darkest blue at least once in every head, though 32 tokens share 20 pixels
 
 
 def test_several_tokens_are_chosen(sheet: Page, sent):

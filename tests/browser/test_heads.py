@@ -107,8 +107,10 @@ def test_a_sentence_of_ones_own(page: Page, server: str, eager):
     expect_selection(page, 2, 2, 4)
     check_finding(page, attentions, tokens)
 
+    page.get_by_role("button", name="Save", exact=True).click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Heatmap as CSV").click()
+    page.keyboard.press("Escape")
     with open(download.value.path(), encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(io.StringIO(file.read())))
     assert rows[0][1:] == tokens and [row[0] for row in rows[1:]] == tokens
