@@ -67,6 +67,13 @@ WEIGHTS_ONLY: dict[str, Architecture] = {
 }
 
 
+def fsmt() -> PreTrainedModel:
+    """An encoder and a decoder. Its decoder has no mask in a pass that makes a cache: give use_cache=False."""
+    sizes = {k: v for k, v in SEQ2SEQ.items() if k != "vocab_size"} | {"encoder_attention_heads": 5}
+    config = tf.FSMTConfig(**sizes, langs=["de", "en"], src_vocab_size=VOCABULARY, tgt_vocab_size=VOCABULARY)
+    return Architecture(lambda: tf.FSMTForConditionalGeneration(config), [], {}, std=0.2).model()
+
+
 def _longt5() -> PreTrainedModel:
     sizes = {"d_model": 40, "d_kv": 6, "d_ff": 56, "num_layers": 2, "num_heads": 5, "local_radius": 5}
     return tf.LongT5ForConditionalGeneration(tf.LongT5Config(**IDS, **sizes, decoder_start_token_id=0))
