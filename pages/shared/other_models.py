@@ -31,7 +31,7 @@ def choices(chosen: str) -> list[str]:
 
 def open_popover(engine: Engine) -> None:
     """The place to open another model or a recording."""
-    with st.popover("Open", key="open", on_change="rerun") as opened:
+    with st.popover("More models", key="open", on_change="rerun") as opened:
         if not opened.open:
             return
         if any_model_allowed():

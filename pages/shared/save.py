@@ -26,14 +26,15 @@ def save_popover(place: Place, seen: Seen, title: str, scale: dict) -> None:
     with st.popover("Save", key="save", on_change="rerun", width="content") as opened:
         if not opened.open:
             return
-        capture, entry, head = place.capture, place.entry, place.head
+        # the files are made later, where the session's state is not at hand
+        capture, entry, head, view = place.capture, place.entry, place.head, st.session_state.view
         name = f"headlight-layer{place.layer.layer}-head{head}"
         st.markdown("**This view**")
         with st.container(horizontal=True):
             for form, mime in PICTURES.items():
                 _download(
                     form.upper(),
-                    lambda form=form: as_bytes(_picture(place, seen, title, scale), form),
+                    lambda form=form: as_bytes(_picture(place, seen, title, scale, view), form),
                     f"{name}.{form}",
                     mime,
                 )
@@ -59,14 +60,14 @@ def _download(label: str, data: Callable[[], bytes], file: str, mime: str, group
     st.download_button(label, data, file, mime, key=f"save-{group}-{label}", on_click="ignore")
 
 
-def _picture(place: Place, seen: Seen, title: str, scale: dict):
+def _picture(place: Place, seen: Seen, title: str, scale: dict, view: str):
     """The view as matplotlib draws it."""
     caption = caption_of(place.capture, place.entry, place.head, seen.notes)
     row = seen.place_of(place.token)
     large = max(len(seen), len(seen.key_groups)) > CELLS_UP_TO
-    if st.session_state.view == "distance" and place.layer.kind != "cross":
+    if view == "distance" and place.layer.kind != "cross":
         return printed.curve(*by_distance(seen.all()), title=title, caption=caption)
-    if st.session_state.view == "lines" and not large:
+    if view == "lines" and not large:
         each = [Seen(place.capture, replace(seen.view, heads=(one,))) for one in place.heads]
         names = [place.head_name(*one) for one in place.heads]
         tokens = seen.query_tokens, seen.key_tokens

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,8 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+@contextmanager
+def running(**environment: str) -> Iterator[str]:
     """The address of the app, started as the README says."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -62,7 +63,8 @@ def server() -> Iterator[str]:
         "--server.port",
         str(port),
     ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, **quiet)
     try:
         for _ in range(300):
             try:
@@ -78,8 +80,21 @@ def server() -> Iterator[str]:
     assert "Traceback" not in errors, errors
 
 
-@pytest.fixture
-def page(browser: Browser, server: str) -> Iterator[Page]:
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with running() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def open_server() -> Iterator[str]:
+    """One that opens any model."""
+    with running(HEADLIGHT_ANY_MODEL="1") as address:
+        yield address
+
+
+@contextmanager
+def visit(browser: Browser, server: str) -> Iterator[Page]:
     """A page in a browser of its own. No request may leave it but to its own server."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
@@ -93,3 +108,16 @@ def page(browser: Browser, server: str) -> Iterator[Page]:
     context.close()
     assert not elsewhere, elsewhere
     assert not failures, failures
+
+
+@pytest.fixture
+def page(browser: Browser, server: str) -> Iterator[Page]:
+    with visit(browser, server) as page:
+        yield page
+
+
+@pytest.fixture
+def open_page(browser: Browser, open_server: str) -> Iterator[Page]:
+    """A page of the server that opens any model."""
+    with visit(browser, open_server) as page:
+        yield page
