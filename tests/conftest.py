@@ -5,13 +5,12 @@ import socket
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import pytest  # noqa: E402  (after the switches above, which transformers reads when it is imported)
-import torch  # noqa: E402
-
 torch.set_num_threads(1)
 
 
