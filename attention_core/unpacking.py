@@ -6,7 +6,8 @@ import os
 import shutil
 import struct
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -75,9 +76,7 @@ def load_gguf(
         if shutil.disk_usage(kept.parent).free < unpacked * 4 * ROOM:
             raise OSError(28, "No space left on device")
         lock = FileLock(f"{kept}.lock")
-        if not _free(lock):
-            say("Waiting: the same model is being unpacked by another start")
-        with lock.acquire(timeout=300):
+        with _held(lock, say):
             if not (kept / "tokenizer.json").exists():
                 model, tokenizer = _unpack(file, architecture, say, "float32", "cpu", name)
                 _keep(_rounded(model) if kept_as else _shortened(model), tokenizer, kept)
@@ -110,13 +109,18 @@ def _forget_the_oldest(folder: Path) -> None:
         Path(f"{old}.lock").unlink(missing_ok=True)
 
 
-def _free(lock: FileLock) -> bool:
+@contextmanager
+def _held(lock: FileLock, say: OnStage) -> Iterator[None]:
+    """The lock; who comes second is told what it waits for."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return False
-    lock.release()
-    return True
+        say("Waiting: the same model is being unpacked by another start")
+        lock.acquire(timeout=300)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _keep(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
