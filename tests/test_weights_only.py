@@ -476,7 +476,7 @@ def test_the_new_fields_have_defaults():
 
 
 def test_a_module_that_reads_anothers_mask_is_refused():
-    """Falcon's modules keep the implementation that they were made with: switched, they look ahead without a word."""
+    """Falcon with ALiBi: its eager path adds the bias twice, its sdpa path once."""
     torch.manual_seed(0)
     config = tf.FalconConfig(vocab_size=97, hidden_size=40, num_hidden_layers=2, num_attention_heads=5, alibi=True)
     model = tf.FalconForCausalLM(config).eval()
