@@ -85,6 +85,8 @@ function show() {
   const all = weightsOf(chosen.entry, chosen.head);
   const columns = page.tokens[entry.keys].length;
   const row = all.subarray(chosen.token * columns, (chosen.token + 1) * columns);
+  const number = find("token");
+  [number.max, number.value] = [page.tokens[entry.queries].length - 1, chosen.token];
   find("finding").textContent = finding(chosen.entry, chosen.head, chosen.token, row);
   showTokens(entry, row);
   showHead(entry, all, row);
@@ -105,5 +107,6 @@ function go(to) {
 }
 
 document.querySelector("fieldset").onchange = (event) => go({ view: event.target.value });
+find("token").onchange = ({ target }) => go({ token: Math.max(0, Math.round(Number(target.value) || 0)) });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 show();
