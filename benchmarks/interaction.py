@@ -1,7 +1,7 @@
-"""From a key press to the painted head, its bars and its finding: python -m benchmarks.interaction [--toy]
+"""From a key press or click to the painted page: python -m benchmarks.interaction [--model smollm2-135m] [--toy]
 
-Starts the app, opens a 30-token text with the small model in headless Chromium, and changes the head by keyboard. The
-clock starts at the key's event in the browser and stops in the first frame that shows the new head, bars and sentence.
+Starts the app, opens a 30-token text in headless Chromium, changes the head by keyboard, then uses the other controls.
+The clock starts at the event in the browser and stops in the first frame that shows the new picture and sentence.
 What it times is checked first: the sentence names the head that was asked for, and no interaction runs the model again.
 """
 
@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from tests.browser.conftest import QUIET, chromium_path
 
@@ -33,6 +33,21 @@ CLOCK = """async ([head, finding]) => {
     const next = () => new Promise(requestAnimationFrame);
     const words = () => document.querySelector(".st-key-finding").innerText;
     while (head.dataset.painted === before[0] || words() === before[1]) await next();
+    return performance.now() - began;
+}"""
+
+
+# Every picture on the page, with how often it was painted; it changes when any is painted anew, comes or goes.
+CLICK_CLOCK = """async (words) => {
+    const pictures = root => [...root.querySelectorAll("*")].flatMap(e => [
+        ...(e.dataset?.painted ? [`${e.className} ${e.dataset.painted} ${e.offsetHeight > 0}`] : []),
+        ...(e.shadowRoot ? pictures(e.shadowRoot) : [])]);
+    const finding = () => document.querySelector(".st-key-finding").innerText;
+    const state = () => words ? finding() : pictures(document.querySelector(".block-container")).join();
+    const before = state();
+    const began = await new Promise(done => addEventListener("click", e => done(e.timeStamp), {capture: true}));
+    const next = () => new Promise(requestAnimationFrame);
+    do await next(); while (state() === before);
     return performance.now() - began;
 }"""
 
@@ -56,6 +71,48 @@ def measure(page: Page, keys: list[str], times: int) -> list[float]:
         assert re.match(r"Layer \d, head \d", after) and after != before, after
         page.wait_for_timeout(500)  # until the last answer has arrived, as a hand would
     return milliseconds
+
+
+def clicks(
+    page: Page, targets: list[Locator], times: int, words: bool = False, box: Locator | None = None
+) -> list[float]:
+    """Milliseconds of each click, by turns on the targets, until a picture is painted anew, or until the finding has
+    other words. box: a select box that is opened first, off the clock."""
+    milliseconds = []
+    for turn in range(times):
+        if box is not None:
+            box.click()
+            targets[turn % len(targets)].wait_for()
+        page.evaluate("words => { window.clock = (" + CLICK_CLOCK + ")(words) }", words)
+        address = page.url
+        targets[turn % len(targets)].click()
+        milliseconds.append(
+            page.evaluate("() => Promise.race([window.clock, new Promise((_, no) => setTimeout(no, 9000))])")
+        )
+        page.wait_for_timeout(600)
+        assert page.url != address, "the click chose nothing"
+    return milliseconds
+
+
+def other_controls(page: Page, times: int) -> dict[str, list[float]]:
+    chips, views = page.locator(".st-key-chips [role=option]"), page.locator(".st-key-view")
+    found = {
+        "token": clicks(page, [chips.nth(9), chips.nth(12)], times, words=True),
+        "lines and heat map": clicks(page, [views.get_by_text("Lines"), views.get_by_text("Heat map")], times),
+    }
+    page.get_by_role("button", name="Display", exact=True).click()
+    page.get_by_text("Whole words").wait_for()
+    page.wait_for_timeout(1000)
+    scale = page.locator(".st-key-log")
+    found["colour scale"] = clicks(page, [scale.get_by_text("logarithmic"), scale.get_by_text("linear")], times)
+    found["whole words"] = clicks(page, [page.get_by_text("Whole words")], times)
+    for name, key, choices in (
+        ("sort all heads", "sort", ("induction", "previous token")),
+        ("side by side", "against", ("another head", "nothing")),
+    ):
+        options = [page.get_by_role("option", name=choice, exact=True) for choice in choices]
+        found[name] = clicks(page, options, times, box=page.locator(f".st-key-{key}").get_by_role("combobox"))
+    return found
 
 
 def main() -> None:
@@ -87,11 +144,14 @@ def main() -> None:
             page.wait_for_timeout(1500)
             tokens = page.locator(".st-key-chips [role=option]").count()
             measure(page, ["ArrowRight", "ArrowLeft"], 4)  # warm
-            times = sorted(measure(page, ["ArrowRight", "ArrowLeft"], 4 if args.toy else 40))
-            print(
-                f"{tokens} tokens, {args.model}: median {statistics.median(times):.0f} ms, "
-                f"p90 {times[int(0.9 * len(times))]:.0f} ms, largest {times[-1]:.0f} ms of {len(times)} changes of head"
-            )
+            count = 4 if args.toy else 40
+            found = {"head": measure(page, ["ArrowRight", "ArrowLeft"], count)} | other_controls(page, count // 2)
+            for control, taken in found.items():
+                times = sorted(taken)
+                print(
+                    f"{control}: median {statistics.median(times):.0f} ms, p90 {times[int(0.9 * len(times))]:.0f} ms, "
+                    f"largest {times[-1]:.0f} ms of {len(times)} changes ({tokens} tokens, {args.model})"
+                )
             browser.close()
     finally:
         server.terminate()

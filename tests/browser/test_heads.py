@@ -327,8 +327,17 @@ def test_axe_finds_nothing(browser, server: str, theme: str):
     page = opened(context.new_page(), server)
     page.get_by_text("Numbers: queries, keys, values").click()
     expect(page.locator(".js-plotly-plot")).to_have_count(3)
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
+    for part in (None, "Display", "Save", "More models"):
+        if part:
+            page.get_by_role("button", name=part, exact=True).click()
+            expect(page.locator("[data-testid=stPopoverBody]")).to_be_visible()
+        results = Axe().run(page)
+        assert results.violations_count == 0, (part, results.generate_report())
+        page.keyboard.press("Escape")
+    for view in ("lines", "distance"):
+        opened(page, f"{server}/?view={view}&heads=2.0&against=head&vs_layer=2&sort=induction")
+        results = Axe().run(page)
+        assert results.violations_count == 0, (view, results.generate_report())
     context.close()
 
 
