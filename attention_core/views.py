@@ -171,6 +171,17 @@ class Seen:
         pooled = np.array(strips, dtype=np.float32)
         return np.where(pooled < 0, np.nan, pooled).astype(np.float32)
 
+    def shown(self, size: int) -> tuple[np.ndarray, list[str], list[str]]:
+        """all() with the labels of its rows and columns; beyond `size` tokens pooled(), by each bin's first."""
+        if max(len(self), len(self.key_groups)) <= size:
+            return self.all(), self.query_tokens, self.key_tokens
+        pooled = self.pooled(size)
+        queries, keys = (
+            [labels[part.start] for part in max_pool_bins(len(labels), count)]
+            for labels, count in zip((self.query_tokens, self.key_tokens), pooled.shape, strict=True)
+        )
+        return pooled, queries, keys
+
     def _tokens(self, rows: slice) -> np.ndarray:
         """(query tokens, key tokens) float32 with NaN for gaps, before any grouping."""
         combined, seen = None, None

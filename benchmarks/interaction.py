@@ -104,7 +104,7 @@ def other_controls(page: Page, times: int) -> dict[str, list[float]]:
     page.get_by_text("Whole words").wait_for()
     page.wait_for_timeout(1000)
     scale = page.locator(".st-key-log")
-    found["colour scale"] = clicks(page, [scale.get_by_text("logarithmic"), scale.get_by_text("linear")], times)
+    found["colour scale"] = clicks(page, [scale.get_by_text("log", exact=True), scale.get_by_text("linear")], times)
     found["whole words"] = clicks(page, [page.get_by_text("Whole words")], times)
     for name, key, choices in (
         ("sort all heads", "sort", ("induction", "previous token")),

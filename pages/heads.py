@@ -18,10 +18,9 @@ from pages.shared.display import display_popover
 from pages.shared.messages import notice, sentence
 from pages.shared.numbers import numbers_section
 from pages.shared.options import KINDS, VIEWS
-from pages.shared.place import Place, by_token, find_place, look
+from pages.shared.place import CELLS_UP_TO, Place, by_token, find_place, look
 from pages.shared.save import save_popover
 
-CELLS_UP_TO = 256  # tokens; beyond, a cell of the picture stands for several
 MOST_LINES_OF = 8  # heads, each in a colour of its own
 
 
@@ -81,7 +80,7 @@ def every_head(place: Place) -> None:
     state, capture, engine = st.session_state, place.capture, frame.engine()
     scores, order, shown = None, None, None
     if state.sort:
-        control = engine.control(selection.request())
+        control = frame.control()
         measured = control if state.measured == "control" and control is not None else engine.scores(capture)
         if state.measured == "control" and control is None:
             sentence("For this model only this text was measured.")
@@ -115,7 +114,7 @@ def title_of_head(place: Place, seen: Seen) -> str:
     """The head's name, and its kind where random tokens show that it is of one."""
     if len(seen.view.heads) > 1:
         return f"{place.name} and {len(seen.view.heads) - 1} more"
-    control = frame.engine().control(selection.request())
+    control = frame.control()
     kind = kind_of(control[place.entry], place.head) if control is not None else None
     return f"{place.name} · {SCORES[kind[0]].title} {kind[1]:.2f}" if kind else place.name
 
@@ -177,19 +176,15 @@ def scale() -> dict:
 
 def heat_map(place: Place, seen: Seen, row: np.ndarray, rows: list[int]) -> None:
     count = len(seen.key_groups)
-    if max(count, len(seen)) <= CELLS_UP_TO:
-        weights, queries, keys, at = seen.all(), seen.query_tokens, seen.key_tokens, rows
-    else:
-        weights = seen.pooled(CELLS_UP_TO)
-        queries = [seen.query_tokens[i * len(seen) // len(weights)] for i in range(len(weights))]
-        keys = [seen.key_tokens[i * count // weights.shape[1]] for i in range(weights.shape[1])]
-        at = [r * len(weights) // len(seen) for r in rows]
+    weights, queries, keys = seen.shown(CELLS_UP_TO)
+    at = [r * len(weights) // len(seen) for r in rows]
+    pooled = weights.shape != (len(seen), count)
+    if pooled:
         side = -(-max(count, len(seen)) // CELLS_UP_TO)
         sentence(
             f"{count:,} tokens are too many to see one by one: each cell stands for up to {side} × {side} of them "
             "and shows their largest weight. The bars and the sentence are exact."
         )
-    pooled = len(weights) < len(seen) or weights.shape[1] < count
     exact = (rows[0], _row_label(seen, rows), row, seen.key_tokens) if pooled or len(rows) > 1 else None
     per = (
         "head"

@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from attention_core import language
 from attention_core.heads import COPY
+from attention_core.jobs import Request
 
 APP = str(Path(__file__).parents[1] / "app.py")
 TEXT = "The old king met the queen, and the old king smiled."
@@ -57,3 +58,19 @@ def test_the_url_carries_the_selection():
     app.number_input(key="layer").set_value(2).run()
     asked = {name: value if isinstance(value, str) else value[0] for name, value in app.query_params.items()}
     assert asked["model"] == "small" and asked["text"] == TEXT and asked["layer"] == "2"
+
+
+def test_a_head_is_named_by_the_model_that_is_shown():
+    """What is asked for cannot be read, so the last view stays: its heads are not called after the other model's."""
+    app = AppTest.from_file(APP, default_timeout=120)
+    app.query_params["model"] = "minilm-l6"
+    app.run()
+    app.query_params["model"] = "small"
+    app.query_params["text"] = TEXT
+    app.query_params["layer"], app.query_params["head"] = "3", "1"
+    app.run()
+    app.query_params["model"], app.query_params["text"] = "minilm-l6", " "
+    app.run()
+    assert finding(app).startswith('<p class="finding">Layer 3, head 1: ')
+    assert app.session_state.shown == Request("small", TEXT)
+    assert "first-token sink" not in str(app.get("bidi_component"))

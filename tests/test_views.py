@@ -491,3 +491,14 @@ def test_words_of_the_small_model(small):
     assert sum(map(len, seen.key_groups)) == len(cap.tokens) > len(seen)
     for row, group in enumerate(seen.query_groups):
         assert np.nansum(everything[row]) == pytest.approx(tokens[group].sum(axis=1).mean(), abs=1e-5)
+
+
+def test_what_is_shown_of_a_long_text_is_labelled_by_the_first_of_each_bin(small):
+    cap = small.capture("The old king met the queen by the river, and the queen smiled at him.")
+    seen = Seen(cap, View(((1, 2),)))
+    whole = seen.shown(len(seen))
+    assert np.array_equal(whole[0], seen.all(), equal_nan=True) and whole[1:] == (seen.query_tokens, seen.key_tokens)
+    weights, queries, keys = seen.shown(7)
+    assert np.array_equal(weights, seen.pooled(7), equal_nan=True)
+    firsts = [n * len(seen) // 7 for n in range(7)]
+    assert queries == [seen.query_tokens[i] for i in firsts] and keys == [seen.key_tokens[i] for i in firsts]

@@ -14,9 +14,7 @@ from . import frame, selection
 from .components import head_view
 from .messages import sentence
 from .other_models import needs_consent, title_of
-from .place import Place
-
-CELLS_UP_TO = 256
+from .place import CELLS_UP_TO, Place
 
 
 def side_by_side(place: Place, seen: Seen, scale: dict) -> None:
@@ -59,7 +57,7 @@ def _map(weights: np.ndarray, seen: Seen, title: str, key: str, scale: dict, sig
 
 def _other(place: Place, seen: Seen) -> tuple[str, Seen]:
     """What stands beside the chosen head, and its name."""
-    state, request = st.session_state, selection.request()
+    state, request = st.session_state, st.session_state.shown
     if state.against == "head":
         entry = _fits(place.entries, state.vs_layer, "layer")
         head = _fits(range(place.capture.layers[entry].heads), state.vs_head, "head")

@@ -2,6 +2,7 @@
 
 import html
 
+import numpy as np
 import streamlit as st
 
 from attention_core.engine import LocalEngine
@@ -81,7 +82,8 @@ def read_text() -> Capture | None:
             ask_for_consent(state.model)
             capture = _last_good()
         else:
-            capture = read(selection.request())
+            state.shown = selection.request()
+            capture = read(state.shown)
             state.text_was_read = True
             _say_what_was_cut(capture)
     except HeadlightError as problem:
@@ -95,13 +97,19 @@ def read_text() -> Capture | None:
 
 def _last_good() -> Capture | None:
     last = selection.last_view()
+    st.session_state.shown = selection.request_of(last)
     try:
-        capture = read(selection.request_of(last))
+        capture = read(st.session_state.shown)
     except HeadlightError as problem:
         notice(str(problem))
         return None
     selection.restore(last)
     return capture
+
+
+def control() -> list[dict[str, np.ndarray]] | None:
+    """How the heads of the model that is shown score on random tokens; it need not be the one that was asked for."""
+    return engine().control(st.session_state.shown)
 
 
 def _say_what_was_cut(capture: Capture) -> None:

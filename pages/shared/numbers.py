@@ -6,7 +6,7 @@ import streamlit as st
 from attention_core.figures.heatmaps import vectors_heatmap
 from attention_core.heads import SCORES
 
-from . import frame, selection
+from . import frame
 from .messages import sentence
 from .place import Place
 
@@ -47,7 +47,7 @@ def _vectors(place: Place) -> None:
 
 def _scores(place: Place) -> None:
     engine = frame.engine()
-    control, here = engine.control(selection.request()), engine.scores(place.capture)[place.entry]
+    control, here = frame.control(), engine.scores(place.capture)[place.entry]
     sentence(
         "What kind of head this is: means over the rows, on this text and on random tokens that are repeated.",
         "heading",

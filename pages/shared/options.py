@@ -14,9 +14,9 @@ from attention_core.views import BETWEEN, COMBINE
 DTYPES = {"float32": "float32, exact", "bfloat16": "bfloat16", "float16": "float16", "int8": "int8 weights"}
 KINDS = {"encoder": "Encoder", "decoder": "Decoder", "cross": "Cross"}
 VIEWS = {"heat": "Heat map", "lines": "Lines", "distance": "Distance"}
-PER = {"one": "1, the same everywhere", "head": "the head’s largest weight", "row": "each row’s largest weight"}
+PER = {"one": "100%", "head": "head’s largest", "row": "row’s largest"}
 AGAINST = {"": "nothing", "head": "another head", "text": "another text", "model": "another model"}
-MEASURED = {"control": "random tokens, repeated", "text": "this text"}
+MEASURED = {"control": "control", "text": "this text"}  # the control: random tokens, twice in a row
 LONGEST = 1000  # characters of a second text: all of them travel in the URL
 
 

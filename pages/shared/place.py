@@ -13,6 +13,8 @@ from . import selection
 from .messages import notice
 from .options import heads_in, numbers_in
 
+CELLS_UP_TO = 256  # tokens; beyond, a cell of a picture stands for several
+
 
 @dataclass(frozen=True)
 class Place:

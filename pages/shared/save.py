@@ -1,7 +1,9 @@
 """The Save section: the view as a picture or a page of its own, the numbers as files, the whole run as a recording."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -15,11 +17,10 @@ from attention_core.heads import by_distance
 from attention_core.views import Seen
 
 from .messages import sentence
-from .place import Place
+from .place import CELLS_UP_TO, Place
 
 PICTURES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 NUMBERS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "npz": "application/octet-stream"}
-CELLS_UP_TO = 256
 
 
 def save_popover(place: Place, seen: Seen, title: str, scale: dict) -> None:
@@ -29,31 +30,33 @@ def save_popover(place: Place, seen: Seen, title: str, scale: dict) -> None:
         # the files are made later, where the session's state is not at hand
         capture, entry, head, view = place.capture, place.entry, place.head, st.session_state.view
         name = f"headlight-layer{place.layer.layer}-head{head}"
-        st.markdown("**This view**")
-        with st.container(horizontal=True):
+        with _line("This view"):
             for form, mime in PICTURES.items():
-                _download(
-                    form.upper(),
-                    lambda form=form: as_bytes(_picture(place, seen, title, scale, view), form),
-                    f"{name}.{form}",
-                    mime,
-                )
+                picture = partial(_picture, place, seen, title, scale, view)
+                _download(form.upper(), lambda form=form, make=picture: as_bytes(make(), form), f"{name}.{form}", mime)
             _download("Heatmap as CSV", lambda: _as_shown(seen), f"{name}.csv", "text/csv")
-        st.markdown("**A page of its own**, for a browser without network or server")
-        _download("HTML", lambda: _page(place), f"{name}.html", "text/html")
+        with _line("A page without server"):
+            _download("HTML", lambda: _page(place), f"{name}.html", "text/html")
         for what, which in (("This head’s numbers", (entry, head)), ("All heads’ numbers", (None, None))):
-            st.markdown(f"**{what}**")
-            many = count_numbers(capture, *which)
-            if many > MOST_NUMBERS:
-                sentence(f"{many:,} numbers are too many for a file (at most {MOST_NUMBERS:,}): shorten the text.")
-                continue
-            with st.container(horizontal=True):
+            with _line(what):
+                many = count_numbers(capture, *which)
+                if many > MOST_NUMBERS:
+                    sentence(f"{many:,} are too many for a file (at most {MOST_NUMBERS:,}): shorten the text.")
+                    continue
                 for form, mime in NUMBERS.items():
                     file = f"{name}-numbers.{form}" if which[0] is not None else f"headlight-all-heads.{form}"
                     label = {"csv": "CSV", "parquet": "Parquet", "npz": "npz"}[form]
                     _download(label, lambda form=form, which=which: numbers(capture, form, *which), file, mime, what)
-        st.markdown("**The whole run**, to be opened here again without the model")
-        _download("Recording", capture.to_bytes, "headlight-recording.safetensors", "application/octet-stream")
+        with _line("The whole run"):
+            _download("Recording", capture.to_bytes, "headlight-recording.safetensors", "application/octet-stream")
+            sentence("opens here again without the model")
+
+
+@contextmanager
+def _line(name: str) -> Iterator[None]:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{name}**", width=200)
+        yield
 
 
 def _download(label: str, data: Callable[[], bytes], file: str, mime: str, group: str = "") -> None:
@@ -74,16 +77,11 @@ def _picture(place: Place, seen: Seen, title: str, scale: dict, view: str):
         return printed.lines(
             [one.all() for one in each], names, *tokens, title=title, caption=caption, row=row, cut=scale["cut"]
         )
-    if not large:
-        tokens = seen.query_tokens, seen.key_tokens
-        return printed.heatmap(seen.all(), *tokens, title=title, caption=caption, row=row, scale=scale)
-    pooled = seen.pooled(CELLS_UP_TO)
-    queries = [seen.query_tokens[i * len(seen) // len(pooled)] for i in range(len(pooled))]
-    keys = [seen.key_tokens[i * len(seen.key_groups) // pooled.shape[1]] for i in range(pooled.shape[1])]
-    caption += " Each cell is the largest weight of several tokens."
-    return printed.heatmap(
-        pooled, queries, keys, title=title, caption=caption, row=row * len(pooled) // len(seen), scale=scale
-    )
+    weights, queries, keys = seen.shown(CELLS_UP_TO)
+    if large:
+        caption += " Each cell is the largest weight of several tokens."
+    at = row * len(weights) // len(seen)
+    return printed.heatmap(weights, queries, keys, title=title, caption=caption, row=at, scale=scale)
 
 
 def _as_shown(seen: Seen) -> bytes:

@@ -347,3 +347,15 @@ def test_nothing_scrolls_sideways(browser, server: str, width: int):
     page = opened(context.new_page(), f"{server}/?model=small&text={quote(SENTENCE)}")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     context.close()
+
+
+@pytest.mark.parametrize("part", ["Display", "Save"])
+def test_sections_open_without_a_scroll_bar(browser, server: str, part: str):
+    text = quote(SENTENCE + " Then the king gave the queen a small key by the river and left.")  # two lines of tokens
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = opened(context.new_page(), f"{server}/?model=small&text={text}&sort=induction&heads=2.0&against=head")
+    page.get_by_role("button", name=part, exact=True).click()
+    body = page.locator("[data-testid=stPopoverBody]")
+    expect(body.get_by_text("Side by side with" if part == "Display" else "The whole run")).to_be_visible()
+    assert body.evaluate("node => node.scrollHeight <= node.clientHeight + 1")
+    context.close()
