@@ -56,9 +56,10 @@ def next_tokens(capture: Capture) -> None:
 def choose(place: Place) -> None:
     """The place to choose on the left: kind, layer, head, token, and the overview of all heads."""
     state = st.session_state
+    kinds = st.container(key="kinds")
     if len(place.kinds) > 1:
         state.kind = place.layer.kind
-        st.radio(
+        kinds.radio(
             "Attention",
             place.kinds,
             key="kind",
@@ -78,12 +79,13 @@ def choose(place: Place) -> None:
 
 def every_head(place: Place) -> None:
     state, capture, engine = st.session_state, place.capture, frame.engine()
-    scores, order, shown = None, None, None
+    scores, order, shown, about = None, None, None, st.container(key="about_scores")
     if state.sort:
         control = frame.control()
         measured = control if state.measured == "control" and control is not None else engine.scores(capture)
         if state.measured == "control" and control is None:
-            sentence("For this model only this text was measured.")
+            with about:
+                sentence("For this model only this text was measured.")
         scores = [measured[entry][state.sort] for entry in place.entries]
         flat = [(i, h) for i, part in enumerate(scores) for h in range(len(part)) if not np.isnan(part[h])]
         order = sorted(flat, key=lambda at: -scores[at[0]][at[1]])
@@ -250,8 +252,11 @@ def by_distance_view(place: Place, seen: Seen, row: np.ndarray, rows: list[int])
 def show(capture: Capture) -> None:
     place = find_place(capture)
     seen = look(place)
-    tokens_as_chips(place, seen)
-    next_tokens(capture)
+    # what comes and goes stands in places that are always there, so that nothing after it is built anew
+    with st.container(key="texts"):
+        tokens_as_chips(place, seen)
+    with st.container(key="expected"):
+        next_tokens(capture)
     with st.container(key="target_place"):
         frame.target_text(capture)
     left, right = st.columns([2, 5], gap="medium")
@@ -259,10 +264,11 @@ def show(capture: Capture) -> None:
         choose(place)
     with right:
         chosen_head(place, seen)
-    try:
-        side_by_side(place, seen, scale())
-    except HeadlightError as problem:
-        notice(str(problem))
+    with st.container(key="beside"):
+        try:
+            side_by_side(place, seen, scale())
+        except HeadlightError as problem:
+            notice(str(problem))
     numbers_section(place)
     if st.session_state.text_was_read:
         selection.keep_view()
