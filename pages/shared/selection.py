@@ -59,6 +59,10 @@ def read_url() -> list[str]:
             notices.append(f"“{given[:40]}” cannot be used for “{name}”: {option.in_words} is needed.")
             value = option.default
         state[name] = value
+    problem = _cannot_open(state.vs_model) if state.vs_model else None
+    if problem:  # the second model is opened like the first one
+        notices.append(f"{problem} it stands beside nothing.")
+        state.vs_model = state.against = ""
     if state.pop("stopped", False):
         notices.append("Stopped: the earlier text is shown.")
     return notices
@@ -67,7 +71,7 @@ def read_url() -> list[str]:
 def _cannot_open(model: str) -> str | None:
     if model in CATALOGUE or model.startswith(RECORDING) or any_model_allowed():
         return None
-    return f"There is no model “{model[:60]}” in the list, and this server opens no others. Choose one from the list;"
+    return f"There is no model “{model[:60]}” in the list, and this server opens no others. Choose one from the list:"
 
 
 def fit(name: str, count: int, default: int) -> str | None:

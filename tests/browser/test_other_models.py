@@ -102,6 +102,10 @@ def test_what_cannot_be_opened_gets_a_sentence(open_page: Page, open_server: str
 def test_other_models_stay_closed_where_others_can_reach_the_server(page: Page, server: str, folders):
     page.goto(f"{server}/?model={quote(str(folders / 't5'))}")
     expect(page.locator(".notice").first).to_contain_text("this server opens no others")
+    page.goto(f"{server}/?against=model&vs_model={quote(str(folders / 't5'))}")
+    expect(page.locator(".notice").first).to_contain_text("this server opens no others")
+    expect(page.locator(".st-key-head_view")).to_have_count(1)
+    expect(page.locator(".st-key-beside-0")).to_have_count(0)
 
 
 def test_saved_and_opened_again(page: Page, server: str, tmp_path):
