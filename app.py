@@ -11,9 +11,15 @@ from pages.shared.share import ask_for_text
 st.set_page_config("Headlight", "🔦", layout="wide", initial_sidebar_state="collapsed")
 st.html(Path(__file__).parent / "assets" / "app.css")
 
-pages = [st.Page("pages/heads.py", title="Heads", url_path="who-looks-at-whom", default=True)]
+pages = [
+    st.Page("pages/heads.py", title="Heads", url_path="who-looks-at-whom", default=True),
+    st.Page("pages/steps.py", title="Step by step", url_path="steps"),
+    st.Page("pages/cache.py", title="KV cache", url_path="cache"),
+    st.Page("pages/relevance.py", title="Relevance", url_path="relevance"),
+]
 page = st.navigation(pages, position="hidden")
 
+frame.begin()
 notices = selection.read_url()
 frame.header(pages)
 frame.text_and_model()

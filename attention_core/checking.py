@@ -44,7 +44,7 @@ def _compare_with_eager(model: PreTrainedModel) -> SelfCheck:
         raise HeadlightError(f"{name} reads {other or model.main_input_name}, not text. {CHOOSE}")
     with torch.no_grad():
         try:
-            probe = _probe(model)
+            probe = probe_of(model, _probe_length(model))
             own = shadow(model, "eager")(**probe, output_attentions=True)
         except Exception as error:  # any model of anybody: whatever it raises becomes a sentence
             if other:
@@ -159,14 +159,18 @@ def _by_weights_alone(model: PreTrainedModel, probe: dict[str, Tensor], own: Any
     return check
 
 
-def _probe(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Inputs for the check: (1, tokens) token ids, for the decoder of an encoder-decoder too."""
+def probe_of(model: PreTrainedModel, tokens: int) -> dict[str, Tensor]:
+    """Random inputs: (1, tokens) token ids, for the decoder of an encoder-decoder too."""
     embedding: Any = model.get_input_embeddings()
     vocabulary = embedding.weight.shape[0]
-    special = {model.config.get_text_config().to_dict().get(f"{kind}_token_id") for kind in ("pad", "bos", "eos")}
+    named = model.config.get_text_config().to_dict()
+    special: set[Any] = set()
+    for kind in ("pad", "bos", "eos"):  # some end in several ways: a list
+        token = named.get(f"{kind}_token_id")
+        special |= set(token if isinstance(token, list) else [token])
     ordinary = [i for i in range(min(vocabulary, 4096)) if i not in special] or [0]
     random = torch.Generator().manual_seed(0)
-    ids = torch.tensor(ordinary)[torch.randint(len(ordinary), (2, _probe_length(model)), generator=random)]
+    ids = torch.tensor(ordinary)[torch.randint(len(ordinary), (2, tokens), generator=random)]
     ids = ids.to(input_device(model))
     probe = {"input_ids": ids[:1]}
     if model.config.is_encoder_decoder:

@@ -1,103 +1,163 @@
 """Who runs the models: worker lanes on this machine, behind one protocol.
 
 A page asks for a Capture and gets a Job at once; the work happens in a lane's own thread (one for short and one for
-long texts, one that loads models), so that a hundred sessions never run a hundred forward passes at the same time.
-Equal requests are computed once; finished Captures are kept, bounded by bytes. A job that nobody waits for stops.
-Knows nothing about pages.
+long texts, one for runs of generation, one that loads models), so that a hundred sessions never run a hundred forward
+passes at the same time. What is made part by part takes turns: each job makes one part and queues again. Equal requests
+are computed once; what is finished is kept, bounded by bytes. A job that nobody waits for stops. Knows nothing about
+pages.
 """
 
-import gc
 import hashlib
 import logging
 import threading
+import time
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .attribution import Explanation
+from .credibility import Curves
+from .direct import Direct
 from .errors import HeadlightError, Stopped
+from .generation import branch, decode
 from .heads import control_scores, distance_curves, head_scores
-from .jobs import RECORDING, CaptureStore, Job, Loaded, Request
+from .inside import Insides
+from .jobs import RECORDING, About, Apart, Asked, Inside, Job, Ordered, Relevance, Request, Store, Trial, Writing
+from .keeping import Policy
+from .lab import LabRun, lab
 from .language import LanguageModel
+from .lens import Lens
 from .models import load_model
 from .record import Capture
+from .relevances import Relevances, stage_of
+from .run import Run
+from .run_file import open_run
+from .scorer import Aim
+from .shelf import Shelf
+from .worksheet import Worksheet
 
 log = logging.getLogger(__name__)
 
 
 class LocalEngine:
-    """An Engine in this process. store_bytes: for finished captures, and as many for opened recordings; long_tokens:
-    from here on a text is long; models_kept: loaded models, the least recently used dropped first."""
+    """An Engine in this process. store_bytes: for finished captures, as many for opened recordings, and half as many
+    for runs; long_tokens: from here on a text is long; models_kept: loaded models, the least recently used dropped
+    first."""
 
     def __init__(
         self,
         store_bytes: int = 1 << 30,
+        inside_bytes: int = 1 << 28,
         long_tokens: int = 256,
         models_kept: int = 4,
         load: Callable[..., LanguageModel] = load_model,
         measure: Callable[[LanguageModel], list[dict[str, np.ndarray]]] = control_scores,
     ):
-        self.store, self.recordings = CaptureStore(store_bytes), CaptureStore(store_bytes)
-        self.long_tokens, self.models_kept, self._load, self._measure = long_tokens, models_kept, load, measure
+        self.store: Store[Capture] = Store(store_bytes)
+        self.recordings: Store[Capture] = Store(store_bytes)
+        self.runs: Store[Run] = Store(store_bytes // 2)
+        self.opened_runs: Store[Run] = Store(store_bytes // 2)
+        self.trials: Store[LabRun] = Store(store_bytes // 4)
+        self.insides = Insides(inside_bytes)
+        self.relevances = Relevances(inside_bytes // 4)
+        self.long_tokens = long_tokens
         self._lock = threading.Lock()
-        self._jobs: dict[Request, Job] = {}
-        self._models: OrderedDict[tuple[str, str], Loaded] = OrderedDict()  # by name and dtype
-        self._waiting: dict[tuple[str, str], list[Job]] = {}  # jobs whose model is being loaded
+        self._jobs: dict[Asked, Job[Any]] = {}
+        self._coming: dict[int, Iterator[Any]] = {}  # by id of the job, the parts still to be made
         self._derived: weakref.WeakKeyDictionary[Capture, dict[Any, Any]] = weakref.WeakKeyDictionary()
+        self._shelf = Shelf(models_kept, load, measure, self._forget_model)
         self._lanes = {  # the number of threads is set in each lane's own thread: two on a busy machine are far slower
             name: ThreadPoolExecutor(1, f"headlight-{name}", torch.set_num_threads, (1,))
-            for name in ("load", "short", "long")
+            for name in ("short", "long", "write", "explain")
         }
 
-    def request(self, request: Request) -> Job:
+    # ── what can be asked ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def request(self, request: Request) -> Job[Capture]:
+        recorded = request.model.startswith(RECORDING)
+
+        def ready() -> Capture | None:
+            found = (self.recordings if recorded else self.store).get(request)
+            if found is None and recorded:
+                raise HeadlightError("This recording is not open on this server: open its file again.")
+            return found
+
+        return self._ask(request, ready)
+
+    def worksheet(self, of: Request, capture: Capture, entry: int, head: int, token: int) -> Job[Worksheet]:
+        asked = Inside(of, "worksheet", entry, head, token)
+        return self._ask(asked, lambda: self.insides.known_sheet(asked, capture), capture)
+
+    def lens(self, of: Request, capture: Capture, entry: int, token: int) -> Job[Lens]:
+        asked = Inside(of, "lens", entry, 0, token)
+        return self._ask(asked, lambda: self.insides.known_lens(asked, capture), capture)
+
+    def write(self, writing: Writing) -> Job[Run]:
+        return self._ask(writing, lambda: self.runs.get(writing))
+
+    def stop_writing(self, job: Job[Run]) -> Writing | None:
+        steps, asked = list(job.parts), job.asked
+        if not steps:
+            return None
+        assert isinstance(asked, Writing)
+        kept = replace(asked, new=len(steps))
+        if not steps[-1].ends:
+            steps[-1] = replace(steps[-1], ends=f"It was stopped after {len(steps):,} of {asked.new:,} tokens.")
         with self._lock:
-            job = self._jobs.get(request)
-            if job is not None:
-                job.watchers += 1
-                return job
-            job = Job(request)
-            recorded = request.model.startswith(RECORDING)
-            ready = (self.recordings if recorded else self.store).get(request)
-            if ready is not None:
-                job.finish(ready)
-            elif recorded:
-                job.finish(error=HeadlightError("This recording is not open on this server: open its file again."))
-            if job.finished:
-                return job
-            self._jobs[request] = job
-            job.watchers = 1  # before a lane can see it
-            wanted = (request.model, request.dtype)
-            if wanted in self._models:
-                self._models.move_to_end(wanted)
-                job.model = self._models[wanted]
-                self._lanes["short"].submit(self._enter_lane, job)
-            elif wanted in self._waiting:
-                self._waiting[wanted].append(job)
-            else:
-                self._waiting[wanted] = [job]
-                self._lanes["load"].submit(self._load_model, wanted)
-            return job
+            self.runs.put(kept, Run.of(steps))
+        return kept
+
+    def trial(self, of: Writing, run: Run, policy: Policy) -> Job[LabRun]:
+        asked = Trial(of, policy)
+        return self._ask(asked, lambda: self.trials.get(asked), run)
+
+    def aim(self, about: About) -> Job[Aim]:
+        return self._ask(about, lambda: self.relevances.known(about))
+
+    def relevance(self, asked: Relevance, capture: Capture) -> Job[Explanation]:
+        return self._ask(asked, lambda: self.relevances.known(asked), capture)
+
+    def ordered(self, asked: Ordered, explanation: Explanation | None) -> Job[Curves]:
+        return self._ask(asked, lambda: self.relevances.known(asked), explanation)
+
+    def apart(self, asked: Apart, capture: Capture) -> Job[Direct]:
+        return self._ask(asked, lambda: self.relevances.known(asked), capture)
 
     def leave(self, job: Job) -> None:
         with self._lock:
             job.watchers -= 1
-            if job.watchers <= 0 and not job.finished and self._jobs.get(job.request) is job:
-                del self._jobs[job.request]  # whoever asks again starts anew
+            job.left_at = time.monotonic()
+            if job.abandoned and not job.finished:
+                self._forget(job)  # whoever asks again starts anew
 
     def open_recording(self, file: bytes) -> Request:
         capture = Capture.from_bytes(file)
-        request = Request(RECORDING + hashlib.sha256(file).hexdigest()[:16], "")
+        request = Request(RECORDING + _name_of(file), "")
         with self._lock:
             self.recordings.put(request, capture)
         return request
 
+    def keep_run(self, file: bytes) -> str:
+        run, name = open_run(file), _name_of(file)
+        with self._lock:
+            self.opened_runs.put(name, run)
+        return name
+
+    def opened_run(self, name: str) -> Run:
+        with self._lock:
+            run = self.opened_runs.get(name)
+        if run is None:
+            raise HeadlightError("This run is not open on this server: open its file again.")
+        return run
+
     def control(self, request: Request) -> list[dict[str, np.ndarray]] | None:
-        loaded = self._models.get((request.model, request.dtype))
+        loaded = self._shelf.peek((request.model, request.dtype))
         return loaded.control if loaded else None
 
     def thumbnails(self, capture: Capture, size: int) -> list[Tensor]:
@@ -115,57 +175,48 @@ class LocalEngine:
             known[what] = compute()
         return known[what]
 
-    def _load_model(self, wanted: tuple[str, str]) -> None:
-        name, dtype = wanted
+    # ── how it is done ──────────────────────────────────────────────────────────────────────────────────────────────
 
-        def say(stage: str) -> None:
-            with self._lock:
-                for job in self._waiting[wanted]:
-                    job.stage = stage
-
-        loaded, error = None, None
-        try:
-            language = self._load(name, say, dtype=dtype)
-            say("Measuring what kind of head each one is")
-            loaded = Loaded(language, self._control(language))
-        except HeadlightError as problem:
-            error = problem
-        except Exception as problem:  # whatever a foreign loader raises becomes a sentence on the page
-            log.exception("loading %s", name)
-            error = HeadlightError(f"{name} could not be loaded: {str(problem)[:300]}")
+    def _ask(
+        self, asked: Asked, ready: Callable[[], Any], given: Capture | Run | Explanation | None = None
+    ) -> Job[Any]:
+        """The job of what is asked: one that others wait for already, a finished one, or a new one."""
         with self._lock:
-            waiting = self._waiting.pop(wanted)
-            if loaded is not None:
-                self._models[wanted] = loaded
-            dropped = len(self._models) > self.models_kept
-            while len(self._models) > self.models_kept:
-                self._models.popitem(last=False)
-        if dropped:
-            gc.unfreeze()
-        gc.collect()
-        gc.freeze()  # a model's thousands of objects live long: no need to walk them at every collection
-        for job in waiting:
-            if error is not None:
-                self._end(job, error=error)
-            else:
-                job.model = loaded
-                self._lanes["short"].submit(self._enter_lane, job)
+            job = self._jobs.get(asked)
+            if job is not None:
+                job.watchers += 1
+                return job
+            job = Job(asked, given)
+            try:
+                found = ready()
+                if found is not None:
+                    job.finish(found)
+            except HeadlightError as error:
+                job.finish(error=error)
+            if job.finished:
+                return job
+            self._jobs[asked] = job
+            job.watchers = 1  # before a lane can see it
+            self._shelf.bring(job, self._has_model)
+            return job
 
-    def _control(self, language: LanguageModel) -> list[dict[str, np.ndarray]] | None:
-        try:
-            return self._measure(language)
-        except Exception:  # the heads of a foreign model then have no names: no reason not to show them
-            log.warning("the heads of %s could not be measured", language.name, exc_info=True)
-            return None
+    def _has_model(self, job: Job, problem: HeadlightError | None) -> None:
+        if problem is not None:
+            self._end(job, error=problem)
+        else:
+            self._lanes["short"].submit(self._enter_lane, job)
 
     def _enter_lane(self, job: Job) -> None:
-        """Count the tokens and run a short text here, or send a long one to its lane."""
+        """Count the tokens and run a short text here, or send it to its lane."""
         if self._stopped(job):
             return
-        asked, model = job.request, job.model
+        asked, given, model = job.request, job.given, job.model
         assert model is not None
         try:
-            count = model.language.encode(asked.text, asked.second).inputs["input_ids"].shape[1]
+            if isinstance(given, Capture) and isinstance(job.asked, Inside):
+                count = max(given.layers[job.asked.entry].shape[1:])
+            else:
+                count = model.language.encode(asked.text, asked.second).inputs["input_ids"].shape[1]
         except HeadlightError as error:
             self._end(job, error=error)
             return
@@ -174,6 +225,11 @@ class LocalEngine:
             return
         if count >= self.long_tokens:
             job.stage = "Waiting for a longer text to be read"
+        if isinstance(job.asked, About | Relevance | Ordered | Apart):
+            self._take_turn(job, "explain")
+        elif isinstance(job.asked, Writing | Trial):
+            self._take_turn(job, "long" if count >= self.long_tokens else "write")
+        elif count >= self.long_tokens:
             self._lanes["long"].submit(self._run, job)
         else:
             self._run(job)
@@ -181,39 +237,134 @@ class LocalEngine:
     def _run(self, job: Job) -> None:
         if self._stopped(job):
             return
-        asked, loaded = job.request, job.model
+        asked, loaded = job.asked, job.model
         assert loaded is not None
         model = loaded.language
         job.stage, job.total = "Reading the text", model.check.calls
 
         def on_layer(done: int) -> None:
             job.done = done
-            if job.watchers <= 0:
+            if job.abandoned:
                 raise Stopped("Stopped.")
 
         try:
-            capture = model.capture(asked.text, target=asked.target, second=asked.second, on_layer=on_layer)
+            if isinstance(asked, Request):
+                result: Any = model.capture(asked.text, target=asked.target, second=asked.second, on_layer=on_layer)
+            else:
+                assert isinstance(asked, Inside) and isinstance(job.given, Capture)
+                result = self.insides.look(asked, job.given, model, on_layer)
         except HeadlightError as error:
             self._end(job, error=error)
         except Exception as problem:  # whatever a foreign model raises becomes a sentence on the page
             self._failed(job, problem)
         else:
-            self._end(job, capture)
+            self._end(job, result)
+
+    def _take_turn(self, job: Job, lane: str) -> None:
+        self._lanes[lane].submit(self._make_part, job, lane)
+
+    def _make_part(self, job: Job, lane: str) -> None:
+        """One part of what is made part by part; the next one when it is this job's turn again."""
+        if self._stopped(job):
+            return
+        try:
+            if id(job) not in self._coming:
+                self._coming[id(job)] = self._parts(job)
+            part = next(self._coming[id(job)], None)
+            if part is None:
+                self._end(job, self._whole(job))
+                return
+        except HeadlightError as error:
+            self._end(job, error=error)
+        except Exception as problem:  # whatever a foreign model raises becomes a sentence on the page
+            self._failed(job, problem)
+        else:
+            job.add(part)
+            if isinstance(job.asked, Writing | Trial):
+                job.done = len(job.parts)
+            self._take_turn(job, lane)
+
+    def _parts(self, job: Job) -> Iterator[Any]:
+        asked, loaded = job.asked, job.model
+        assert loaded is not None
+
+        def on_layer(done: int) -> None:
+            if job.abandoned:
+                raise Stopped("Stopped.")
+
+        def on_pass(done: int, total: int) -> None:
+            job.done, job.total = done, total
+            on_layer(done)
+
+        if isinstance(asked, About | Relevance | Ordered | Apart):
+            job.stage = stage_of(asked)
+            return self.relevances.parts(job, loaded.language, on_pass)
+        if isinstance(asked, Trial):
+            assert isinstance(job.given, Run)
+            job.stage, job.total = "Writing with a smaller cache", len(job.given.steps)
+            return lab(loaded.language, job.given, asked.policy, on_layer=on_layer)
+        assert isinstance(asked, Writing)
+        job.stage, job.total = "Writing", asked.new
+        if asked.forced:
+            with self._lock:
+                before = self.runs.get(replace(asked, forced=asked.forced[:-1]))
+            step, token = asked.forced[-1]
+            if before is not None and step < len(before.steps):
+                return branch(loaded.language, before, step, token, uncached=asked.uncached, on_layer=on_layer)
+        return decode(
+            loaded.language,
+            asked.of.text,
+            asked.new,
+            sampling=asked.sampling,
+            uncached=asked.uncached,
+            target=asked.of.target,
+            forced=dict(asked.forced),
+            on_layer=on_layer,
+        )
+
+    @staticmethod
+    def _whole(job: Job) -> Any:
+        if isinstance(job.asked, About | Relevance | Ordered | Apart):
+            return job.parts[-1]
+        if not isinstance(job.asked, Trial):
+            return Run.of(job.parts)
+        assert job.model is not None
+        return LabRun.of(job.model.language, job.asked.policy, job.parts)
+
+    def _forget_model(self, model: tuple[str, str]) -> None:
+        self.insides.forget(model)
+        self.relevances.forget(model)
 
     def _failed(self, job: Job, problem: Exception) -> None:
-        log.error("capture with %s", job.request.model, exc_info=problem)
+        log.error("%s with %s", type(job.asked).__name__, job.request.model, exc_info=problem)
         self._end(job, error=HeadlightError(f"{job.request.model} could not read this text: {str(problem)[:300]}"))
 
     def _stopped(self, job: Job) -> bool:
-        if job.watchers > 0:
-            return False
+        with self._lock:
+            if not job.abandoned:
+                return False
+            self._forget(job)  # before anybody else can join it
         self._end(job, error=Stopped("Stopped."))
         return True
 
-    def _end(self, job: Job, capture: Capture | None = None, error: HeadlightError | None = None) -> None:
+    def _forget(self, job: Job) -> None:
+        if self._jobs.get(job.asked) is job:
+            del self._jobs[job.asked]
+
+    def _end(self, job: Job[Any], result: Any = None, error: HeadlightError | None = None) -> None:
+        self._coming.pop(id(job), None)
         with self._lock:
-            if capture is not None:
-                self.store.put(job.request, capture)
-            if self._jobs.get(job.request) is job:
-                del self._jobs[job.request]
-        job.finish(capture, error)
+            if isinstance(result, Capture):
+                self.store.put(job.request, result)
+            elif isinstance(result, Run):
+                self.runs.put(job.asked, result)
+            elif isinstance(result, LabRun):
+                self.trials.put(job.asked, result)
+            elif isinstance(job.asked, About | Relevance | Ordered | Apart) and result is not None:
+                self.relevances.keep(job.asked, result)
+            self._forget(job)
+        job.finish(result, error)
+
+
+def _name_of(file: bytes) -> str:
+    return hashlib.sha256(file).hexdigest()[:16]

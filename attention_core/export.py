@@ -5,7 +5,7 @@ Everything is written piece by piece, so that memory stays bounded however many 
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 from torch import Tensor
 
+from .attribution import METHODS, Explanation
 from .errors import HeadlightError
 from .record import Capture
 
@@ -50,6 +51,24 @@ def head_table(
     table = pd.DataFrame(shown, columns=[plain_cell(t) for t in key_tokens])
     table.insert(0, "from ↓ to →", [plain_cell(t) for t in query_tokens], allow_duplicates=True)
     return table
+
+
+def relevance_csv(explanations: Sequence[Explanation]) -> str:
+    """One line a token, one column a method, the scores as they are; what was asked stands in the columns' names."""
+    aim = explanations[0].aim
+    table = pd.DataFrame({"place": range(len(aim.tokens)), "token": [plain_cell(token) for token in aim.tokens]})
+    asked = f"for {explanations[0].target}" if explanations[0].target else f"for token {aim.token}"
+    if aim.contrast is not None or len(aim.texts) > 1:
+        asked += f" rather than {aim.contrast.token if aim.contrast is not None else aim.texts[1]}"
+    for explanation in explanations:
+        method = METHODS[explanation.method]
+        told = [(name, getattr(explanation.settings, name)) for name in method.reads]
+        read = [f"{name} {value}" for name, value in told if value is not None]
+        name = f"{method.title} {asked} ({', '.join([aim.score.replace('_', ' '), *read])})"
+        table[name] = explanation.scores.numpy()
+        if explanation.spread is not None:
+            table[f"{method.title}, standard error"] = explanation.spread.numpy()
+    return UTF8_MARK.decode() + table.to_csv(index=False)
 
 
 @dataclass(frozen=True)

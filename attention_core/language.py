@@ -101,13 +101,24 @@ class LanguageModel:
         encoded = self._tokenized(text_target=text)
         whole = encoded["input_ids"]
         kept = len(whole) - (whole[-1:] == [self.tokenizer.eos_token_id])  # the end is not read, it is predicted
-        ids = [self._start, *whole[:kept]]
+        ids = [self.start, *whole[:kept]]
         offsets, words = encoded.pop("offset_mapping", None), None
         if offsets is not None:
             words = [None, *word_numbers(encoded, offsets, (text,))[:kept]]
         limit = self.context or len(ids)
         read = torch.tensor([ids[:limit]], device=input_device(self.model))
         return Encoded({"decoder_input_ids": read}, len(ids) - read.shape[1], len(text), words and words[:limit])
+
+    def encode_behind(self, text: str | Tensor | list[int]) -> Tensor:
+        """(1, tokens): a text that stands behind what is written already, without what a tokenizer puts around a whole
+        text. Where a model reads two texts it is one of the target's language."""
+        if not isinstance(text, str):
+            return self._given_ids(torch.as_tensor(text)).inputs["input_ids"]
+        if self.tokenizer is None:
+            raise HeadlightError(f"{self.name} came without a tokenizer: give the numbers of tokens instead.")
+        given = {"text_target": text} if self.has_target else {"text": text}
+        ids = self._tokenized(**given, add_special_tokens=False)["input_ids"]
+        return torch.tensor([ids], dtype=torch.long, device=input_device(self.model))
 
     def _tokenized(self, *texts: str, **how: Any) -> BatchEncoding:
         assert self.tokenizer is not None
@@ -117,7 +128,7 @@ class LanguageModel:
             raise HeadlightError("The text has characters that are not valid Unicode: type them again.") from error
 
     @property
-    def _start(self) -> int:
+    def start(self) -> int:
         """The token that a decoder begins with."""
         named = self.model.config.get_text_config().to_dict()
         generation = getattr(self.model, "generation_config", None)
@@ -131,9 +142,9 @@ class LanguageModel:
     def greedy_target(self, inputs: dict[str, Tensor]) -> Tensor:
         """The decoder's own greedy output for these inputs, (1, at most GREEDY_TOKENS + 1), its end token left out."""
         if not self.predicts:
-            return torch.full((1, 1), self._start, device=input_device(self.model))
+            return torch.full((1, 1), self.start, device=input_device(self.model))
         greedy = {"max_new_tokens": GREEDY_TOKENS, "do_sample": False, "num_beams": 1}
-        how = inputs | greedy | {"decoder_start_token_id": self._start}
+        how = inputs | greedy | {"decoder_start_token_id": self.start}
         model = cast(Any, self.model)
         with torch.no_grad():
             try:

@@ -62,12 +62,17 @@ class LayerCapture:
         query, every_key = self._vectors()
         chosen = torch.arange(self.heads, device=query.device)[heads] // (self.heads // every_key.shape[0])
         key = every_key[chosen, columns] if len(chosen) > 1 else every_key[chosen[0] : chosen[0] + 1, columns]
+        bias = self.added(heads, rows, columns)
+        return attention_scores(query[heads, rows], key, self.scaling, self.softcap, bias)
+
+    def added(self, heads: slice, rows: slice, columns: slice) -> Tensor | None:
+        """(1 or heads, 1 or rows, columns), what is added to the scores: a bias, or what a mask of numbers adds."""
         bias = None if self.bias is None else _tile(self.bias, heads, rows, columns)
         if self.mask is not None and self.mask.dtype != torch.bool:
             tile = _tile(self.mask, heads, rows, columns).float()
             added = tile.masked_fill(tile <= masked_below(self.mask.dtype), 0.0)
             bias = added if bias is None else bias + added
-        return attention_scores(query[heads, rows], key, self.scaling, self.softcap, bias)
+        return bias
 
     def visible(self, heads: slice, rows: slice, columns: slice) -> Tensor | None:
         """Bool, (1 or heads, rows, columns): where a query may look; None: everywhere."""

@@ -7,8 +7,10 @@ architecture is named.
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,6 +41,8 @@ class Recorder:
         own_eager: bool = False,
     ):
         self.own_eager = own_eager  # run the model file's eager function: its very rounding, for the self-check
+        self.instead: Callable[[int, Tensor], Tensor] | None = None  # what the model gets in place of an output
+        self.call: OwnCall | None = None  # the last one
         self.names = {id(module): name for name, module in model.named_modules()}
         self.two_stacks = bool(model.config.is_encoder_decoder)
         self.past, self.copies, self.on_layer = past, copies, on_layer
@@ -89,6 +93,27 @@ def _kept(tensor: Tensor, copies: bool) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format) if copies or part_of_larger else tensor
 
 
+@dataclass(frozen=True, eq=False)
+class OwnCall:
+    """A call of a model's attention as it came: its attention can be run once more by the model file's own code."""
+
+    module: nn.Module
+    query: Tensor  # (1, heads, q, head_dim)
+    key: Tensor  # (1, key-value heads, k, head_dim)
+    value: Tensor  # (1, key-value heads, k, head_dim)
+    mask: Tensor | None
+    causal: bool
+    scaling: float
+    output: Tensor  # (1, q, heads, head_dim) what the model went on with
+    more: dict[str, Any]
+
+    def eager(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """The file's eager_attention_forward on some rows → output (1, rows, heads, head_dim), weights (1, heads, rows,
+        k). HeadlightError where it has none."""
+        given = self.module, self.query, self.key, self.value, self.mask, self.causal, self.scaling, 0.0, self.more
+        return _own_eager_rows(*given, rows)
+
+
 _RECORDER: ContextVar[Recorder | None] = ContextVar("headlight_recorder", default=None)
 
 
@@ -133,6 +158,9 @@ def _attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0
             sink=None if sink is None else _sink_score(sink, query.shape[1]),
             sink_scales_output=scales_output,
         )
+        recorder.call = OwnCall(module, query, key, value, attention_mask, causal, float(scaling), output, kwargs)
+        if recorder.instead is not None:
+            output = recorder.instead(len(recorder.layers) - 1, output)
     return output, None
 
 
@@ -156,29 +184,35 @@ def _sink_score(sink: Tensor, heads: int) -> Tensor:
 
 def _own_eager(module, query, key, value, mask, causal, scaling, dropout, kwargs) -> tuple[Tensor, Tensor]:
     """The model file's own eager function, a few rows at a time → output, and what the weights of the rows sum to."""
+    outputs, sums = [], []
+    for start in range(0, query.shape[2], ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        output, weights = _own_eager_rows(module, query, key, value, mask, causal, scaling, dropout, kwargs, rows)
+        outputs.append(output)
+        sums.append(weights.float().sum(dim=-1))
+    return torch.cat(outputs, dim=1), torch.cat(sums, dim=2)
+
+
+def _own_eager_rows(module, query, key, value, mask, causal, scaling, dropout, kwargs, rows) -> tuple[Tensor, Tensor]:
+    """Some rows of it → output (batch, rows, heads, head_dim), weights (batch, heads, rows, k)."""
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if eager is None:
         raise HeadlightError(
             f"{type(module).__name__} has no eager attention to compute a soft cap or a learned sink with."
         )
-    outputs, sums, columns = [], [], torch.arange(key.shape[2], device=key.device)
-    for start in range(0, query.shape[2], ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        part = mask[:, :, rows] if mask is not None else None
-        if causal:
-            part = (columns <= torch.arange(query.shape[2], device=key.device)[rows, None])[None, None]
-        if part is not None and part.dtype == torch.bool:
-            part = torch.zeros(part.shape, dtype=query.dtype, device=part.device).masked_fill(
-                ~part, torch.finfo(query.dtype).min
-            )
-        extra = dict(kwargs)
-        for name in ("position_bias", "sinks"):
-            if isinstance(extra.get(name), Tensor) and extra[name].ndim == 4 and extra[name].shape[2] > 1:
-                extra[name] = extra[name][:, :, rows]
-        output, weights = eager(module, query[:, :, rows], key, value, part, scaling=scaling, dropout=dropout, **extra)
-        outputs.append(output)
-        sums.append(weights.float().sum(dim=-1))
-    return torch.cat(outputs, dim=1), torch.cat(sums, dim=2)
+    columns = torch.arange(key.shape[2], device=key.device)
+    part = mask[:, :, rows] if mask is not None and mask.shape[2] > 1 else mask
+    if causal:
+        part = (columns <= torch.arange(query.shape[2], device=key.device)[rows, None])[None, None]
+    if part is not None and part.dtype == torch.bool:
+        part = torch.zeros(part.shape, dtype=query.dtype, device=part.device).masked_fill(
+            ~part, torch.finfo(query.dtype).min
+        )
+    extra = dict(kwargs)
+    for name in ("position_bias", "sinks"):
+        if isinstance(extra.get(name), Tensor) and extra[name].ndim == 4 and extra[name].shape[2] > 1:
+            extra[name] = extra[name][:, :, rows]
+    return eager(module, query[:, :, rows], key, value, part, scaling=scaling, dropout=dropout, **extra)
 
 
 def _explicit_mask(*args, **kwargs):
@@ -229,17 +263,24 @@ def run_recorded(
     """One recorded forward pass → (output, layers). The model must already use the seam."""
     cache = inputs.get("past_key_values")
     recorder = Recorder(model, past_tokens(inputs), cache is not None, on_layer, own_eager)
-    token = _RECORDER.set(recorder)
-    try:
+    with recording(recorder):
         output = model(**inputs)
-    finally:
-        _RECORDER.reset(token)
     if not recorder.layers:
         raise HeadlightError(
             f"{type(model).__name__} does not go through transformers' attention interface, so its queries, keys and "
             f"values cannot be seen. {CHOOSE}"
         )
     return output, recorder.layers
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """What this thread runs meanwhile is recorded."""
+    token = _RECORDER.set(recorder)
+    try:
+        yield
+    finally:
+        _RECORDER.reset(token)
 
 
 def past_tokens(inputs: dict[str, Any]) -> int:

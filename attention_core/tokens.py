@@ -6,6 +6,7 @@ Knows nothing about models. Tokens are text, never markup: whoever draws them es
 import json
 import re
 import unicodedata
+import weakref
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -111,6 +112,13 @@ def _added(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return set(getattr(tokenizer, "added_tokens_decoder", {}))
 
 
+_BYTE_LEVEL: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, bool]" = weakref.WeakKeyDictionary()
+
+
 def _is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend is not None and "ByteLevel" in json.dumps(json.loads(backend.to_str()).get("decoder"))
+    """Asked once of each tokenizer: it writes its whole vocabulary out to say so."""
+    if tokenizer not in _BYTE_LEVEL:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        decoder = json.loads(backend.to_str()).get("decoder") if backend is not None else None
+        _BYTE_LEVEL[tokenizer] = "ByteLevel" in json.dumps(decoder)
+    return _BYTE_LEVEL[tokenizer]

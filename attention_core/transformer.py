@@ -69,7 +69,7 @@ class RotaryPositions(nn.Module):
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
-def eager_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
     """softmax(q · k × scaling + mask) · v with the weights kept (Vaswani et al. 2017, eq. 1).
 
     query, key, value: (batch, heads, tokens, head_dim) → output (batch, tokens, heads, head_dim),
@@ -115,7 +115,7 @@ class SmallAttention(nn.Module):
         if past_key_values is not None:  # the rows of earlier tokens come from the cache: (…, all tokens so far, …)
             key, value = past_key_values.update(key, value, self.layer_idx)
 
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         blended, weights = attend(
             self, query, key, value, attention_mask, dropout=0.0, scaling=self.scaling, **kwargs
         )  # (batch, tokens, heads, head_dim)

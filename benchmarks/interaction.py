@@ -7,20 +7,13 @@ What it times is checked first: the sentence names the head that was asked for, 
 
 import argparse
 import re
-import socket
-import statistics
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
-from tests.browser.conftest import QUIET, chromium_path
+from benchmarks.app import in_words, started
 
-ROOT = Path(__file__).parents[1]
 TEXT = (
     "The old king met the queen by the river, and the queen gave the old king a small key. "
     "Then the king smiled at her and left."
@@ -120,42 +113,20 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="four changes only")
     parser.add_argument("--model", default="small")
     args = parser.parse_args()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
-    server = subprocess.Popen([*command, "--server.port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        began = time.perf_counter()
-        while True:
-            try:
-                urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=2)
-                break
-            except OSError:
-                time.sleep(0.1)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium_path(), args=QUIET)
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
-            query = urlencode({"model": args.model, "text": TEXT, "layer": 1, "head": 1, "token": 20})
-            page.goto(f"http://localhost:{port}/?{query}")
-            page.locator(".st-key-finding p").wait_for(timeout=120_000)
-            page.locator(".st-key-overview canvas.picture").wait_for()
-            print(f"server start to the first finding: {time.perf_counter() - began:.1f} s")
-            page.wait_for_timeout(1500)
-            tokens = page.locator(".st-key-chips [role=option]").count()
-            measure(page, ["ArrowRight", "ArrowLeft"], 4)  # warm
-            count = 4 if args.toy else 40
-            found = {"head": measure(page, ["ArrowRight", "ArrowLeft"], count)} | other_controls(page, count // 2)
-            for control, taken in found.items():
-                times = sorted(taken)
-                print(
-                    f"{control}: median {statistics.median(times):.0f} ms, p90 {times[int(0.9 * len(times))]:.0f} ms, "
-                    f"largest {times[-1]:.0f} ms of {len(times)} changes ({tokens} tokens, {args.model})"
-                )
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait()
+    began = time.perf_counter()
+    with started() as (address, page):
+        query = urlencode({"model": args.model, "text": TEXT, "layer": 1, "head": 1, "token": 20})
+        page.goto(f"{address}/?{query}")
+        page.locator(".st-key-finding p").wait_for(timeout=120_000)
+        page.locator(".st-key-overview canvas.picture").wait_for()
+        print(f"server start to the first finding: {time.perf_counter() - began:.1f} s")
+        page.wait_for_timeout(1500)
+        tokens = page.locator(".st-key-chips [role=option]").count()
+        measure(page, ["ArrowRight", "ArrowLeft"], 4)  # warm
+        count = 4 if args.toy else 40
+        found = {"head": measure(page, ["ArrowRight", "ArrowLeft"], count)} | other_controls(page, count // 2)
+        for control, taken in found.items():
+            print(in_words(control, taken, f"{tokens} tokens, {args.model}"))
 
 
 if __name__ == "__main__":

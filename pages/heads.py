@@ -7,70 +7,27 @@ import streamlit as st
 
 from attention_core.errors import HeadlightError
 from attention_core.figures.curves import distance_curve
-from attention_core.figures.words import farthest, layer_name, percent, row_in_words
+from attention_core.figures.words import farthest, layer_name, row_in_words
 from attention_core.heads import SCORES, by_distance, kind_of
 from attention_core.record import Capture
 from attention_core.views import FIRST, Seen
 from pages.shared import frame, selection
 from pages.shared.beside import side_by_side
-from pages.shared.components import head_view, lines_view, overview, token_chips
+from pages.shared.chosen import place_numbers, text_as_read
+from pages.shared.components import head_view, lines_view, overview
 from pages.shared.display import display_popover
 from pages.shared.messages import notice, sentence
 from pages.shared.numbers import numbers_section
-from pages.shared.options import KINDS, VIEWS
-from pages.shared.place import CELLS_UP_TO, Place, by_token, find_place, look
+from pages.shared.options import VIEWS
+from pages.shared.place import CELLS_UP_TO, Place, find_place, look
 from pages.shared.save import save_popover
 
 MOST_LINES_OF = 8  # heads, each in a colour of its own
 
 
-def tokens_as_chips(place: Place, seen: Seen) -> None:
-    """The text, shaded by what the chosen tokens look at; in cross-attention the text that looks above it."""
-    capture, state = place.capture, st.session_state
-    plain = by_token(place, seen)
-    row = plain.mean_of(place.tokens)
-    if place.layer.kind == "cross":
-        token_chips(
-            capture.query_tokens(place.entry), None, None, place.tokens, "chips", selection.chose_token, "from: target"
-        )
-        token_chips(capture.key_tokens(place.entry), None, row, [], "source", lambda *chosen: None, "to: source")
-        return
-    reads_target = capture.target_tokens is not None and place.layer.kind == "decoder"
-    ids = capture.inputs["decoder_input_ids" if reads_target else "input_ids"]
-    token_chips(
-        capture.query_tokens(place.entry),
-        ids[0].tolist() if state.ids else None,
-        row,
-        place.tokens,
-        "chips",
-        selection.chose_token,
-    )
-
-
-def next_tokens(capture: Capture) -> None:
-    if capture.likely:
-        listed = "   ".join(f"{token} {percent(share)}" for token, share in capture.likely)
-        sentence(f"Expected next:  {listed}      (· is a space)", "next")
-
-
 def choose(place: Place) -> None:
     """The place to choose on the left: kind, layer, head, token, and the overview of all heads."""
-    state = st.session_state
-    kinds = st.container(key="kinds")
-    if len(place.kinds) > 1:
-        state.kind = place.layer.kind
-        kinds.radio(
-            "Attention",
-            place.kinds,
-            key="kind",
-            format_func=KINDS.get,
-            horizontal=True,
-            on_change=selection.kind_changed,
-        )
-    heads, tokens, _ = place.layer.shape
-    counts = (len(place.entries), heads, tokens)
-    for column, name, count in zip(st.columns(3, gap="small"), selection.NUMBERS, counts, strict=True):
-        column.number_input(f"{name.capitalize()} (0–{count - 1})", key=name, step=1, on_change=selection.changed)
+    place_numbers(place)
     every_head(place)
     example = selection.at_example()
     if example:
@@ -252,13 +209,7 @@ def by_distance_view(place: Place, seen: Seen, row: np.ndarray, rows: list[int])
 def show(capture: Capture) -> None:
     place = find_place(capture)
     seen = look(place)
-    # what comes and goes stands in places that are always there, so that nothing after it is built anew
-    with st.container(key="texts"):
-        tokens_as_chips(place, seen)
-    with st.container(key="expected"):
-        next_tokens(capture)
-    with st.container(key="target_place"):
-        frame.target_text(capture)
+    text_as_read(place, seen)
     left, right = st.columns([2, 5], gap="medium")
     with left:
         choose(place)

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from attention_core import language
 from attention_core.heads import COPY
 from attention_core.jobs import Request
+from pages.shared import selection
 
 APP = str(Path(__file__).parents[1] / "app.py")
 TEXT = "The old king met the queen, and the old king smiled."
@@ -74,3 +75,16 @@ def test_a_head_is_named_by_the_model_that_is_shown():
     assert finding(app).startswith('<p class="finding">Layer 3, head 1: ')
     assert app.session_state.shown == Request("small", TEXT)
     assert "first-token sink" not in str(app.get("bidi_component"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("·farmer   37.8%, the model’s own", "#12"), ("·a   less 0.1%", "·a   less 0.1%"), ("queen", "queen"), ("", "")],
+)
+def test_what_a_browser_still_shows_of_an_old_choice_is_nobodys_choice(monkeypatch, sent, kept):
+    state = {"target": sent}
+    monkeypatch.setattr(selection.st, "session_state", state)
+    monkeypatch.setattr(selection.st, "query_params", {"target": "#12"})
+    monkeypatch.setattr(selection, "write_url", lambda: None)
+    selection.chose_target("target")
+    assert state["target"] == kept

@@ -23,8 +23,14 @@ def test_capture():
     assert "| tokens |" in run("capture")
 
 
+def test_decode():
+    assert "generate()" in run("decode")
+
+
 @pytest.mark.skipif(
     chromium_path() is None and os.environ.get("HEADLIGHT_BROWSER") != "required", reason="no browser is installed"
 )
 def test_interaction():
     assert "median" in run("interaction")
+    assert "all steps: median" in run("steps")
+    assert "scrubbing, all layers: median" in run("cache")

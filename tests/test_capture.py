@@ -11,6 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.models.llama.modeling_llama import eager_attention_forward as llama_eager
 
 from attention_core import Capture, HeadlightError, LanguageModel, capture
+from attention_core.checking import probe_of
 from tests.architectures import make, some_ids, with_eager
 from tests.sizes import BERT, LLAMA, VOCABULARY
 
@@ -55,6 +56,13 @@ def test_only_one_text_with_tokens_is_read(llama, ids, shape):
 def test_a_batch_of_targets_is_refused():
     with pytest.raises(HeadlightError, match=r"decoder_input_ids has the shape \(2, 4\)"):
         capture(make("BART"), input_ids=some_ids(5), decoder_input_ids=some_ids(4).repeat(2, 1))
+
+
+def test_a_model_that_ends_in_several_ways_is_read():
+    """Llama 3 Instruct and GLM have a list of tokens that end a text."""
+    model = tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA | {"eos_token_id": [2, 5]})).eval()
+    assert len(capture(model, input_ids=some_ids(5)).layers) == 3
+    assert not {0, 1, 2, 5} & set(probe_of(model, 400)["input_ids"][0].tolist())
 
 
 class SaysOneDoesAnother(LlamaAttention):

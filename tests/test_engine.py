@@ -9,8 +9,9 @@ import torch
 
 from attention_core.engine import LocalEngine
 from attention_core.errors import HeadlightError, Stopped
-from attention_core.jobs import CaptureStore, Request
+from attention_core.jobs import Request, Store
 from attention_core.language import LanguageModel
+from tests import slow
 
 
 class Gate:
@@ -61,12 +62,7 @@ def gate(small):
 
 
 def finished(engine, model, text):
-    job = engine.request(Request(model, text))
-    try:
-        assert job.wait(20)
-        return job.result()
-    finally:
-        engine.leave(job)
+    return slow.finished(engine, engine.request(Request(model, text)))
 
 
 def test_equal_requests_are_computed_once(gate):
@@ -142,14 +138,14 @@ def test_a_bug_in_a_foreign_model_ends_the_job(gate, monkeypatch, part):
 
 def test_store_is_bounded_by_bytes(small):
     captures = [small.capture(f"number {n} of a few short texts") for n in range(6)]
-    store = CaptureStore(limit=3 * captures[0].nbytes + captures[0].nbytes // 2)
+    store = Store(limit=3 * captures[0].nbytes + captures[0].nbytes // 2)
     for n, capture in enumerate(captures):
         store.put(Request("small", str(n)), capture)
-        assert store.held == sum(store._captures[key].nbytes for key in store._captures)
+        assert store.held == sum(store._values[key].nbytes for key in store._values)
         store.get(Request("small", "0"))  # used all the time: it stays
     assert store.held <= store.limit and len(store) == 3
     assert store.get(Request("small", "0")) is captures[0] and store.get(Request("small", "1")) is None
-    huge = CaptureStore(limit=1)
+    huge = Store(limit=1)
     huge.put(Request("small", "x"), captures[0])
     assert huge.get(Request("small", "x")) is captures[0]  # one is always kept: somebody looks at it
 

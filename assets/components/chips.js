@@ -1,8 +1,10 @@
 // The text as a row of tokens, shaded by one row of attention; the chosen tokens are the queries.
-// data: {tokens, ids?, weights? (tokens,) float32 with −1 for gaps, chosen: [token, …], label?}.
+// data: {tokens, ids?, notes?, words?, about?, weights? (tokens,) float32 with −1 for gaps, chosen: [token, …], label?, signed?}.
+// signed: weights are in −1..1 with −2 for gaps; those below 0 are orange, with a dashed line under them.
 // Trigger "choose": {token, add}: `add` says that the token joins the chosen ones or leaves them.
 
 const MOST_CHIPS = 160;
+const FAINT = 0.02; // a shade of less cannot be seen, and its sign is not drawn either
 const MARGIN = 50; // neighbours that must be on screen beside the chosen token
 
 function makeChips(root) {
@@ -50,19 +52,31 @@ function keepChips(state, wanted) {
 
 const isChosen = (data, token) => data.chosen.includes(token);
 
+const isGap = (data, token) => data.weights[token] < (data.signed ? -1.5 : 0);
+
+/** "weight 58.1% (0.58123)", or what else there is to say. */
+function weightOf(data, token) {
+  if (isGap(data, token)) return data.signed ? "no number" : "cannot look there";
+  const weight = data.weights[token];
+  return `weight ${weight < 0 ? "−" : ""}${exactly(Math.abs(weight))}`;
+}
+
 /** Everything about one token in words: for the bubble and for a screen reader. */
 function describe(data, token) {
+  if (data.words) return data.words[token];
   const parts = [quoted(data.tokens[token]), `token ${token}`];
   if (data.ids) parts.push(`id ${data.ids[token]}`);
-  if (data.weights) parts.push(data.weights[token] < 0 ? "cannot look there" : `weight ${exactly(data.weights[token])}`);
+  if (data.weights) parts.push(weightOf(data, token));
   const one = data.chosen.length === 1 ? ", chosen: the query" : ", chosen: one of the queries";
   return parts.join(", ") + (isChosen(data, token) ? one : "");
 }
 
 function paintChip(state, chip, token, theme) {
   const { data } = state;
-  const weight = data.weights ? clamp(data.weights[token], 0, 1) : 0;
-  const shade = mix(theme.accent, theme.background, data.weights ? weight : 0.06);
+  const weight = data.weights && !isGap(data, token) ? clamp(data.weights[token], -1, 1) : 0;
+  const against = weight <= -FAINT;
+  const shade = mix(against ? rgb(theme.lessMore[5]) : theme.accent, theme.background, data.weights ? Math.abs(weight) : 0.06);
+  const ink = readable(theme.text, shade);
   const { button, number } = chip;
   for (const node of [chip.node, button]) set(node, "data-token", token);
   set(button, "aria-selected", isChosen(data, token));
@@ -71,10 +85,11 @@ function paintChip(state, chip, token, theme) {
   set(button, "aria-setsize", data.tokens.length);
   set(button, "tabindex", token === state.active ? 0 : -1);
   say(button, data.tokens[token]);
-  say(number, data.ids ? String(data.ids[token]) : "");
-  number.hidden = !data.ids;
-  const look = `background-color: ${css(shade)}; color: ${css(readable(theme.text, shade))}; ` +
-    `--edge: ${css(mix(theme.text, shade, 0.16))}`;
+  const small = data.notes ?? data.ids;
+  say(number, small ? String(small[token]) : "");
+  number.hidden = !small;
+  const under = against ? `; border-bottom: 3px dashed ${css(mix(ink, shade, 0.75))}; padding-bottom: calc(0.2rem - 3px)` : "";
+  const look = `background-color: ${css(shade)}; color: ${css(ink)}; --edge: ${css(mix(theme.text, shade, 0.16))}${under}`;
   if (chip.look !== look) button.style.cssText = chip.look = look;
 }
 
@@ -89,7 +104,7 @@ function paintChips(state) {
   state.chips.forEach((chip, i) => paintChip(state, chip, state.start + i, theme));
   say(state.label, data.label || "");
   state.label.hidden = !data.label;
-  set(state.row, "aria-label", `Tokens${data.label ? ` of the ${data.label}` : ""}; ` +
+  set(state.row, "aria-label", data.about || `Tokens${data.label ? ` of the ${data.label}` : ""}; ` +
     "the chosen ones are the queries. Enter chooses one, Shift and Enter adds or removes one.");
   state.note.hidden = shown === total;
   say(state.note, shown === total ? "" :

@@ -1,4 +1,4 @@
-// Shared by the four components: Python puts this file in front of each of them (one module, one string).
+// Shared by the components: Python puts this file in front of each of them (one module, one string).
 // It knows nothing about heads and layers: arrays, theme, colour, canvas and text.
 
 const GAP = -1; // Python writes "cannot look there" as −1, because Arrow would turn NaN into null
@@ -122,6 +122,14 @@ function between(stops, count = 256) {
     table.set(mix(colors[low + 1], colors[low], at - low), i * 3);
   }
   return table;
+}
+
+/** 256 colours of three bytes → 256 numbers as they stand in the memory of an image, `amount` of them over the page. */
+function inks(table, background, amount) {
+  const colors = new Uint32Array(256);
+  const bytes = new Uint8ClampedArray(colors.buffer);
+  for (let i = 0; i < 256; i += 1) bytes.set([...mix(table.subarray(i * 3, i * 3 + 3), background, amount), 255], i * 4);
+  return colors;
 }
 
 // Okabe and Ito's palette, each colour moved until it reads on its page and stays apart from the others in the three
@@ -302,6 +310,30 @@ function say(node, text) {
 /** The same for an attribute: setting one again would make the browser look at its style again. */
 function set(node, name, value) {
   if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+}
+
+/** A new element with a class, at the end of its parent. */
+function child(parent, tag, name) {
+  const node = parent.appendChild(document.createElement(tag));
+  if (name) node.className = name;
+  return node;
+}
+
+/** The bubble near the pointer, kept inside the component's width. */
+function followPointer(state, event) {
+  const { tip, root } = state;
+  tip.hidden = !state.hover;
+  if (tip.hidden) return;
+  const box = root.getBoundingClientRect();
+  const left = clamp(event.clientX - box.left + 14, 0, Math.max(0, box.width - tip.offsetWidth));
+  const over = event.clientY - box.top - tip.offsetHeight - 14;
+  tip.style.transform = `translate(${left}px, ${over >= 0 ? over : event.clientY - box.top + 22}px)`;
+}
+
+/** As many of `list` as wanted, old ones kept so that a rerun does not lose the focus; `create(i)` returns {node, …}. */
+function keep(list, wanted, create) {
+  while (list.length > wanted) list.pop().node.remove();
+  while (list.length < wanted) list.push(create(list.length));
 }
 
 /** Whether a click or a key adds to what is chosen instead of replacing it. */

@@ -93,14 +93,6 @@ const placeOf = (state, name) => state.grid.places[state.grid.byName.get(String(
 
 // ---- the pictures ----
 
-/** 256 colours of three bytes → 256 numbers as they stand in the memory of an image, `amount` of them over the page. */
-function inks(table, background, amount) {
-  const colors = new Uint32Array(256);
-  const bytes = new Uint8ClampedArray(colors.buffer);
-  for (let i = 0; i < 256; i += 1) bytes.set([...mix(table.subarray(i * 3, i * 3 + 3), background, amount), 255], i * 4);
-  return colors;
-}
-
 /** For each pixel of a side the first bin that it shows, and one number more: bins are repeated, or several share a pixel. */
 function binsOf(pixels, bins) {
   return Uint16Array.from({ length: pixels + 1 }, (_, i) => Math.floor((i * bins) / pixels));

@@ -25,20 +25,24 @@ class Scale(TypedDict, total=False):
     cut: float  # weights below are left blank
 
 
-def _component(name: str):
-    """Registers assets/components/<name>.html, .css and .js, the last two behind the files that all share."""
+def register(name: str, *before: str):
+    """Registers assets/components/<name>.html, .css and .js, the last two behind the files that all share.
+
+    before  further scripts, by name, that come between
+    """
 
     def read(part: str) -> str:
         return (_ASSETS / part).read_text(encoding="utf-8")
 
-    css, js = (f"{read(f'common.{kind}')}\n{read(f'{name}.{kind}')}" for kind in ("css", "js"))
+    css = "\n".join(read(f"{part}.css") for part in ("common", name))
+    js = "\n".join(read(f"{part}.js") for part in ("common", *before, name))
     return st.components.v2.component(f"headlight_{name}", html=read(f"{name}.html"), css=css, js=js)
 
 
-_chips = _component("chips")
-_overview = _component("overview")
-_head = _component("head")
-_lines = _component("lines")
+_chips = register("chips")
+_overview = register("overview")
+_head = register("head")
+_lines = register("lines")
 
 
 def _column(values: np.ndarray) -> pd.DataFrame:
@@ -46,7 +50,7 @@ def _column(values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"z": np.ascontiguousarray(values).reshape(-1)})
 
 
-def _numbers(values: np.ndarray, gap: float) -> pd.DataFrame:
+def column_of_numbers(values: np.ndarray, gap: float) -> pd.DataFrame:
     """Numbers with NaN for gaps → the same with `gap`: Arrow would make nulls of NaN."""
     values = np.asarray(values, dtype=np.float32)
     return _column(np.where(np.isnan(values), np.float32(gap), values))
@@ -78,7 +82,7 @@ def _places(places: Sequence[tuple[int, int]]) -> list[list[int]]:
     return [[int(entry), int(head)] for entry, head in places]
 
 
-def _chosen(key: str) -> dict:
+def chosen_in(key: str) -> dict:
     """What the reader chose in the component `key`; empty outside its callback."""
     return st.session_state[key].get("choose") or {}
 
@@ -91,6 +95,10 @@ def token_chips(
     key: str,
     on_choose: Callable[[int, bool], None],
     label: str = "",
+    notes: Sequence[str] | None = None,
+    words: Sequence[str] | None = None,
+    about: str = "",
+    signed: bool = False,
 ) -> None:
     """The text as a wrapping row of tokens, shaded by `weights`, with the tokens `chosen` marked as the queries.
 
@@ -99,6 +107,10 @@ def token_chips(
     weights  (tokens,) float32 in 0..1, NaN where the query cannot look; None leaves the shades out
     chosen   index of the query, or of several, the first one first; empty: none of these tokens is a query
     label    a word in front, such as "source"
+    notes    what stands small under each token instead of its id
+    words    what is said of each token instead of its place and weight
+    about    what the row is, for those who cannot see it; "": tokens of which some are queries
+    signed   weights are in −1..1: those below 0 are orange, with a dashed line under them
     on_choose(token, add) is called with the index of the token that was chosen; add: it joins the chosen ones, or
              leaves them if it was one (click or Enter with Shift, Ctrl or Cmd). The last one cannot leave.
 
@@ -110,12 +122,16 @@ def token_chips(
         "ids": None if ids is None else [int(i) for i in ids],
         "chosen": queries,
         "label": label,
+        "notes": None if notes is None else list(notes),
+        "words": None if words is None else list(words),
+        "about": about,
+        "signed": signed,
     }
     if weights is not None:
-        data["weights"] = _numbers(weights, _GAP)
+        data["weights"] = column_of_numbers(weights, _GAP_OF_DIFFERENCE if signed else _GAP)
 
     def choose() -> None:
-        value = _chosen(key)
+        value = chosen_in(key)
         on_choose(int(value["token"]), bool(value["add"]))
 
     _chips(data=data, key=key, on_choose_change=choose)
@@ -167,12 +183,12 @@ def overview(
         "curves": curves is not None,
     }
     if scores is not None:
-        data["scores"] = _numbers(_flat(scores, np.float32), _NO_SCORE)
+        data["scores"] = column_of_numbers(_flat(scores, np.float32), _NO_SCORE)
     if shown is not None:
         data["shown"] = _column(_flat(shown, np.bool_).astype(np.uint8))
 
     def choose() -> None:
-        value = _chosen(key)
+        value = chosen_in(key)
         on_choose(int(value["entry"]), int(value["head"]), bool(value["add"]))
 
     _overview(data=data, key=key, on_choose_change=choose)
@@ -214,7 +230,7 @@ def head_view(
     caption       a short sentence under the legend
     """
     data = {
-        "z": _numbers(weights, _GAP_OF_DIFFERENCE if signed else _GAP),
+        "z": column_of_numbers(weights, _GAP_OF_DIFFERENCE if signed else _GAP),
         "queries": list(query_tokens),
         "keys": list(key_tokens),
         "row": int(row),
@@ -230,7 +246,7 @@ def head_view(
         data["bars"] = {"row": int(row)} | _bars(*exact)
 
     def choose() -> None:
-        on_choose(int(_chosen(key)["token"]))
+        on_choose(int(chosen_in(key)["token"]))
 
     _head(data=data, key=key, on_choose_change=choose)
 
@@ -261,7 +277,7 @@ def lines_view(
     scale         how weights become strengths; its own cut is not read
     """
     data = {
-        "z": _numbers(np.stack(weights), _GAP),
+        "z": column_of_numbers(np.stack(weights), _GAP),
         "names": list(names),
         "queries": list(query_tokens),
         "keys": list(key_tokens),
@@ -272,6 +288,6 @@ def lines_view(
     }
 
     def choose() -> None:
-        on_choose(int(_chosen(key)["token"]))
+        on_choose(int(chosen_in(key)["token"]))
 
     _lines(data=data, key=key, on_choose_change=choose)

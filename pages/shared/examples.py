@@ -20,6 +20,13 @@ class Example:
 
 
 @cache
+def lab_example() -> dict[str, str | int]:
+    """A text on which it matters which rows a cache keeps, with the settings that show it."""
+    file = Path(__file__).parents[2] / "assets" / "lab.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@cache
 def examples() -> tuple[Example, ...]:
     file = Path(__file__).parents[2] / "assets" / "examples.json"
     return tuple(Example(**entry) for entry in json.loads(file.read_text(encoding="utf-8")))

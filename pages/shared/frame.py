@@ -7,7 +7,7 @@ import streamlit as st
 
 from attention_core.engine import LocalEngine
 from attention_core.errors import HeadlightError
-from attention_core.jobs import RECORDING, Engine, Request
+from attention_core.jobs import RECORDING, Engine, Job, Request, Result
 from attention_core.record import Capture
 
 from . import selection
@@ -22,6 +22,19 @@ from .share import share_button
 def engine() -> Engine:
     """The one engine of this server."""
     return LocalEngine()
+
+
+def begin() -> None:
+    """app.py runs: what a page draws stands inside its frame."""
+    st.session_state.framed = True
+
+
+def needs_app(page: str) -> None:
+    """For the top of a page that a link may open. The first request of a fresh process finds pages/ before app.py has
+    named its pages, and then runs the page alone: have app.py run instead."""
+    if "framed" not in st.session_state:
+        st.navigation([st.Page(begin, default=True), st.Page(page)], position="hidden")
+        st.rerun()
 
 
 def header(pages: list) -> None:
@@ -121,14 +134,18 @@ def _say_what_was_cut(capture: Capture) -> None:
 
 
 def read(request: Request) -> Capture:
-    """Ask the engine; while it works, say at what, and let the user stop it."""
+    """Ask the engine for a capture."""
+    return wait_for(engine().request(request))
+
+
+def wait_for(job: Job[Result]) -> Result:
+    """While the engine works, say at what, and let the user stop it."""
     place = st.empty()  # made even if it stays empty: what comes after keeps its place
-    job = engine().request(request)
     try:
         if not job.wait(0.4):
             with place.container():
                 bar = st.progress(0.0, job.stage)
-                st.button("Stop", key=f"stop-{hash(request)}", on_click=selection.stop)
+                st.button("Stop", key=f"stop-{hash(job.asked)}", on_click=selection.stop)
                 while not job.wait(0.15):
                     bar.progress(job.share, f"{job.stage} …")
             place.empty()
@@ -142,7 +159,7 @@ def target_text(capture: Capture) -> None:
     if capture.target_tokens is not None and not st.session_state.model.startswith(RECORDING):
         st.text_input(
             "Target: what the decoder reads (empty: what the model itself writes)",
-            key="target",
+            key="target_text",
             max_chars=LONGEST,
             on_change=selection.text_changed,
         )

@@ -1,6 +1,7 @@
 """Sentences on a page. They may hold tokens and texts of others, so they are text, never markup."""
 
 import html
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -13,6 +14,12 @@ def make_place() -> None:
 def notice(sentence: str) -> None:
     """Something the user should know or do."""
     st.session_state.messages.html(f'<p class="notice" role="status">{html.escape(sentence)}</p>')
+
+
+def told(title: str, sentences: Sequence[str]) -> None:
+    """What a picture tells: a title and some sentences, one after the other."""
+    rest = html.escape(" ".join(sentences))
+    st.html(f'<p class="finding"><strong>{html.escape(title)}.</strong> {rest}</p>')
 
 
 def sentence(text: str, kind: str = "sentence") -> None:

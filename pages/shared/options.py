@@ -5,10 +5,14 @@ A bad value is None, and becomes a sentence. The widget of an option has the opt
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from attention_core.attribution import DEFAULT, METHODS
 from attention_core.heads import SCORES
+from attention_core.known_models import KNOWN
+from attention_core.roofline import DEVICES
+from attention_core.scorer import BASELINES
 from attention_core.views import BETWEEN, COMBINE
 
 DTYPES = {"float32": "float32, exact", "bfloat16": "bfloat16", "float16": "float16", "int8": "int8 weights"}
@@ -16,7 +20,23 @@ KINDS = {"encoder": "Encoder", "decoder": "Decoder", "cross": "Cross"}
 VIEWS = {"heat": "Heat map", "lines": "Lines", "distance": "Distance"}
 PER = {"one": "100%", "head": "head’s largest", "row": "row’s largest"}
 AGAINST = {"": "nothing", "head": "another head", "text": "another text", "model": "another model"}
+TABS = {"growth": "Growth", "why": "Why", "bytes": "Bytes", "lab": "Lab"}  # of the page "KV cache"
+BITS = {"32": "fp32", "16": "bf16", "8": "int8", "4": "int4"}
+POLICIES = {
+    "window": "Only the newest rows",
+    "sinks": "The first rows and the newest",
+    "least": "The rows looked at most",
+    "row": "Every row but one",
+    "quantised": "Every row, rounded",
+}
+BY = {"place": "Position", "size": "Size"}
+BELOW = {"test": "Which to believe", "layers": "Layers and heads"}  # of the page "Relevance", under the bars
+SCORED = {"log_probability": "log-probability", "logit": "logit", "probability": "probability"}
+ATTENDED = {"all": "the mean of all heads", "layer": "the chosen layer’s heads", "head": "the chosen head"}
+ROUNDED_TO = {"8": "8 bits", "4": "4 bits"}
 MEASURED = {"control": "control", "text": "this text"}  # the control: random tokens, twice in a row
+NOT_CHOSEN = -(10**9)  # a number that the URL leaves open
+MOST_NEW = 1024  # tokens that may be asked for at once
 LONGEST = 1000  # characters of a second text: all of them travel in the URL
 
 
@@ -29,7 +49,11 @@ class Option:
 
 
 def one_of(choices: dict[str, str], default: str) -> Option:
-    return Option(default, lambda given: given if given in choices else None, in_words=f"one of {', '.join(choices)}")
+    return Option(
+        default,
+        lambda given: given if given in choices else None,
+        in_words=f"one of {', '.join(filter(None, choices))}",
+    )
 
 
 def flag() -> Option:
@@ -48,10 +72,16 @@ def number(default: float, low: float, high: float) -> Option:
     return Option(default, read, lambda value: f"{value:g}", f"a number from {low:g} to {high:g}")
 
 
-def count(default: int = 0) -> Option:
-    return Option(
-        default, lambda given: int(given) if re.fullmatch(r"[0-9]{1,6}", given) else None, in_words="a number"
-    )
+def count(default: int = 0, low: int = 0, high: int = 10**6) -> Option:
+    def read(given: str) -> int | None:
+        return int(given) if re.fullmatch(r"[0-9]{1,9}", given) and low <= int(given) <= high else None
+
+    return Option(default, read, in_words=f"a whole number from {low:,} to {high:,}")
+
+
+def place() -> Option:
+    """A number that may be left open: the page then takes the place that tells most."""
+    return replace(count(), default=NOT_CHOSEN)
 
 
 def names() -> Option:
@@ -69,10 +99,16 @@ def listed(pattern: str, in_words: str) -> Option:
     return Option("", read, lambda given: given.replace(" ", ""), in_words)
 
 
+def _methods_in(given: str) -> list[str] | None:
+    """None of them: the default ones."""
+    named = [part for part in dict.fromkeys(given.split(",")) if part]
+    return (named or list(DEFAULT)) if set(named) <= set(METHODS) else None
+
+
 OPTIONS: dict[str, Option] = {
     "dtype": one_of(DTYPES, "float32"),
     "kind": one_of({"": "", **KINDS}, ""),
-    "target": text(),
+    "target_text": text(),
     "second": text(),
     "view": one_of(VIEWS, "heat"),
     "log": flag(),
@@ -92,6 +128,49 @@ OPTIONS: dict[str, Option] = {
     "vs_layer": count(),
     "vs_head": count(),
     "vs_text": text(),
+    "step": count(),
+    "key": place(),
+    "predict": flag(),
+    "temperature": number(1.0, 0.01, 10),
+    "moved": place(),
+    "tab": one_of(TABS, "growth"),
+    "new": count(12, 1, MOST_NEW),
+    "sampled": flag(),
+    "sampling_temperature": number(0.8, 0.01, 10),
+    "top_k": count(0),
+    "top_p": number(1.0, 0.01, 1),
+    "seed": count(0),
+    "stop": text(),
+    "until": count(0, 0, MOST_NEW),
+    "at": place(),
+    "forced": listed(r"[0-9]{1,6}:[0-9]{1,7}", "a list such as 3:512 (step:token)"),
+    "stack": flag(),
+    "compare": one_of({"": "", "1": "1", "0": "0"}, ""),
+    "run": Option(
+        "", lambda given: given if re.fullmatch("[0-9a-f]{16}", given) else None, in_words="the name of an opened run"
+    ),
+    "cost": one_of({"work": "Work", "time": "Time"}, "work"),
+    "tokens_at": count(0),
+    "bits": one_of(BITS, "16"),
+    "batch": count(1, 1, 4096),
+    "known": one_of({"": "", **{model.name: "" for model in KNOWN}}, ""),
+    "device": one_of({device.name: "" for device in DEVICES}, "H100 (SXM)"),
+    "target": text(),
+    "contrast": text(),
+    "method": Option(list(DEFAULT), _methods_in, ",".join, f"one or more of {', '.join(METHODS)}"),
+    "by": one_of(BY, "place"),
+    "below": one_of(BELOW, "test"),
+    "score": one_of(SCORED, "log_probability"),
+    "baseline": one_of(BASELINES, "mean"),
+    "path": count(64, 2, 300),
+    "samples": count(25, 2, 500),
+    "attended": one_of(ATTENDED, "all"),
+    "policy": one_of(POLICIES, "window"),
+    "window": count(16, 1, 4096),
+    "first": count(4, 1, 4096),
+    "row": place(),
+    "rounded_to": one_of(ROUNDED_TO, "4"),
+    "other": text(),
     "vs_model": Option("", lambda given: given if len(given) < 400 else None, in_words="a model"),
 }
 
@@ -99,6 +178,12 @@ OPTIONS: dict[str, Option] = {
 def numbers_in(given: str) -> list[int]:
     """ "3, 5" → [3, 5]."""
     return list(dict.fromkeys(int(part) for part in given.split(",") if part.strip()))
+
+
+def forced_in(given: str) -> tuple[tuple[int, int], ...]:
+    """ "3:512, 7:9" → ((3, 512), (7, 9)): step and token."""
+    pairs = [part.strip().split(":") for part in given.split(",") if part.strip()]
+    return tuple((int(step), int(token)) for step, token in pairs)
 
 
 def heads_in(given: str) -> list[tuple[int, int | None]]:

@@ -5,6 +5,7 @@ value becomes a sentence and the default. Widgets and components write back thro
 the browser's history, so that Back undoes every change and a link reopens what its sender saw.
 """
 
+import re
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,14 +15,33 @@ from attention_core.jobs import RECORDING, Request
 from attention_core.models import CATALOGUE
 
 from .allowed import any_model_allowed
-from .examples import Example, examples, first_look
-from .options import OPTIONS, numbers_in
+from .examples import Example, examples, first_look, lab_example
+from .options import NOT_CHOSEN, OPTIONS, forced_in, numbers_in
 from .texts import texts
 
 LONGEST_TEXT_IN_URL = 4000  # encoded bytes; longer ones do not pass every proxy
 NUMBERS = ("layer", "head", "token")
-NOT_CHOSEN = -(10**9)  # a number that the URL leaves open
-PLACES = ("kind", "heads", "tokens", "drop", "between")  # options that name places in one model or one text
+CALLED = {  # in a sentence, where the name itself says too little
+    "at": "step",
+    "moved": "place",
+    "path": "steps of integrated gradients",
+    "samples": "samples of Shapley values",
+    "method": "methods",
+}
+OF_TEXT = (
+    "token",
+    "tokens",
+    "between",
+    "key",
+    "moved",
+    "at",
+    "until",
+    "forced",
+    "run",
+    "row",
+    "tokens_at",
+)  # places in a text
+OF_MODEL = ("layer", "head", "kind", "heads", "drop", "target", "contrast", *OF_TEXT)
 
 
 def read_url() -> list[str]:
@@ -56,7 +76,9 @@ def read_url() -> list[str]:
         given = url.get(name)
         value = option.default if given is None else option.read(given)
         if value is None:
-            notices.append(f"“{given[:40]}” cannot be used for “{name}”: {option.in_words} is needed.")
+            notices.append(
+                f"“{given[:40]}” cannot be used for “{CALLED.get(name, name)}”: {option.in_words} is needed."
+            )
             value = option.default
         state[name] = value
     problem = _cannot_open(state.vs_model) if state.vs_model else None
@@ -79,11 +101,14 @@ def fit(name: str, count: int, default: int) -> str | None:
     value = st.session_state[name]
     if value == NOT_CHOSEN:
         st.session_state[name] = default
+        if name not in NUMBERS:  # it goes on following what it is the default of
+            st.session_state.left_open = st.session_state.get("left_open", {}) | {name: default}
         return None
     if value < count:
         return None
     st.session_state[name] = count - 1
-    return f"There is no {name} {value} here: they count from 0 to {count - 1}. Number {count - 1} is shown."
+    what, last = CALLED.get(name, name), count - 1
+    return f"There is no {what} {value} here: they count from 0 to {last}. Number {last} is shown."
 
 
 def fit_kind(kinds: list[str]) -> str | None:
@@ -100,7 +125,7 @@ def request() -> Request:
     state = st.session_state
     if state.model.startswith(RECORDING):
         return Request(state.model, "")
-    return Request(state.model, state.text, state.dtype, state.target, state.second)
+    return Request(state.model, state.text, state.dtype, state.target_text, state.second)
 
 
 def current() -> dict[str, Any]:
@@ -116,8 +141,11 @@ def write_url(**changes: Any) -> None:
 def as_parameters(parts: dict[str, Any]) -> dict[str, str]:
     """What stands in the URL: what is not at its default; a long text is kept here and stands there by its id."""
     found: dict[str, str] = {}
+    left_open = st.session_state.get("left_open", {})
     for name, value in parts.items():
         if value is None or value == NOT_CHOSEN or (name in OPTIONS and value == OPTIONS[name].default):
+            continue
+        if name in left_open and value == left_open[name]:
             continue
         if name == "text" and str(parts.get("model")).startswith(RECORDING):
             continue
@@ -141,14 +169,14 @@ def last_view() -> dict[str, Any]:
 def restore(view: dict[str, Any]) -> None:
     """Show a view's places again, without touching what was typed."""
     for name, value in view.items():
-        if name not in ("model", "text", "target", "second", "dtype"):
+        if name not in ("model", "text", "target_text", "second", "dtype"):
             st.session_state[name] = value
 
 
 def request_of(view: dict[str, Any]) -> Request:
     if view["model"].startswith(RECORDING):
         return Request(view["model"], "")
-    return Request(view["model"], view["text"], view["dtype"], view["target"], view["second"])
+    return Request(view["model"], view["text"], view["dtype"], view["target_text"], view["second"])
 
 
 def link(address: str) -> str:
@@ -175,16 +203,36 @@ def changed() -> None:
     write_url()
 
 
+def token_changed() -> None:
+    """Another query token: what is told of it begins with its own strongest key."""
+    write_url(key=None, moved=None)
+
+
 def text_changed() -> None:
-    write_url(token=None, tokens=None, between=None)
+    write_url(**dict.fromkeys(OF_TEXT), **picked())
+
+
+def picked() -> dict[str, None]:
+    """Target and contrast where they were picked from what may come next at a place: elsewhere they mean little."""
+    return {name: None for name in ("target", "contrast") if st.session_state[name].startswith("#")}
 
 
 def model_changed() -> None:
-    write_url(layer=None, head=None, token=None, **dict.fromkeys(PLACES))
+    write_url(**dict.fromkeys(OF_MODEL))
+
+
+def writing_changed() -> None:
+    """Something else is written: nothing that was chosen in what stood there before still means anything."""
+    write_url(at=None, until=None, forced=None)
+
+
+def tokens_asked_changed() -> None:
+    """More or fewer tokens, or all of them behind a stop: those that are there stay as they are."""
+    write_url(at=None, until=None)
 
 
 def kind_changed() -> None:
-    write_url(layer=0, head=0, token=None, heads=None, tokens=None)
+    write_url(layer=0, head=0, token=None, heads=None, tokens=None, key=None, moved=None)
 
 
 def stop() -> None:
@@ -198,7 +246,7 @@ def chose_example(number: int) -> None:
 
 
 def open_model(model: str) -> None:
-    write_url(model=model, layer=None, head=None, token=None, **dict.fromkeys(PLACES))
+    write_url(**dict.fromkeys(OF_MODEL) | {"model": model})
 
 
 def chose_head(layer: int, head: int, add: bool = False) -> None:
@@ -212,10 +260,72 @@ def chose_head(layer: int, head: int, add: bool = False) -> None:
     write_url(heads=", ".join(after))
 
 
+def chose_key(key: int) -> None:
+    write_url(key=key)
+
+
+def chose_step(step: int) -> None:
+    write_url(step=step)
+
+
+def chose_at(at: int) -> None:
+    """Another step of the run."""
+    write_url(at=at)
+
+
+def chose_candidate(step: int, token: int | None) -> None:
+    """The run goes on from another token at this step, None: from the model's own; what was set behind it is void."""
+    kept = [(s, t) for s, t in forced_in(st.session_state.forced) if s < step]
+    kept += [] if token is None else [(step, token)]
+    write_url(forced=", ".join(f"{s}:{t}" for s, t in kept), at=step, until=None)
+
+
+def chose_row(place: int) -> None:
+    """Mark a row, or the marked one no longer."""
+    write_url(row=None if st.session_state.row == place else place)
+
+
+def chose_place_of_target(token: int) -> None:
+    """Another row to ask at: another token is expected there."""
+    write_url(token=token, tokens=None, key=None, moved=None, **picked())
+
+
+def chose_target(name: str) -> None:
+    """Another target or contrast. Where the choices have just become others, a browser may send what it still shows of
+    an old one, its text with its chance: that was nobody's choice."""
+    if re.search(r"   [\d.]+%(, the model’s own)?$", st.session_state[name]):
+        st.session_state[name] = st.query_params.get(name, "")
+    write_url()
+
+
+def mark(token: int) -> None:
+    """Mark a token, or the marked one no longer."""
+    write_url(key=None if st.session_state.key == token else token)
+
+
+def chose_policy(policy: str, window: int) -> None:
+    """In the lab: the same number of rows, other ones."""
+    write_url(policy=policy, window=window, first=None)
+
+
+def drop_row(place: int) -> None:
+    """In the lab: this row alone."""
+    write_url(policy="row", row=place)
+
+
+def chose_lab_example() -> None:
+    write_url(**dict.fromkeys(OF_MODEL) | {k: v for k, v in lab_example().items() if k != "title"})
+
+
+def opened_run(name: str | None) -> None:
+    """Show a run from a file, or no longer."""
+    write_url(run=name, at=None, until=None, forced=None, row=None, layer=None, head=None)
+
+
 def chose_token(token: int, add: bool = False) -> None:
     """add: look from it together with the chosen one, or no longer."""
     if not add:
-        write_url(token=token, tokens=None)
+        write_url(token=token, tokens=None, key=None, moved=None)
         return
     before = numbers_in(st.session_state.tokens)
     after = [t for t in before if t != token] if token in before else [*before, token]

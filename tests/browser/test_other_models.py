@@ -14,6 +14,7 @@ from attention_core.models import ASSETS
 
 TEXT, TARGET = "The old king met the queen.", "A young queen smiled"
 SIZES = {"pad_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 0}
+PLAIN = str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")
 LOOK = re.compile(r"([\d.]+)% at “(.*?)” \(token (\d+)\)")
 
 
@@ -53,7 +54,7 @@ def check(page: Page, row: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("name", ["t5", "marian"])
 def test_cross_attention_by_keyboard(open_page: Page, open_server: str, folders, tokenizer, name: str):
-    open_page.goto(f"{open_server}/?model={quote(str(folders / name))}&text={quote(TEXT)}&target={quote(TARGET)}")
+    open_page.goto(f"{open_server}/?model={quote(str(folders / name))}&text={quote(TEXT)}&target_text={quote(TARGET)}")
     expect(open_page.locator(".st-key-finding p")).to_contain_text("Encoder layer 0", timeout=60_000)
     open_page.locator(".st-key-kind input[type=radio]").first.focus()
     open_page.keyboard.press("ArrowRight")
@@ -101,7 +102,7 @@ def test_what_cannot_be_opened_gets_a_sentence(open_page: Page, open_server: str
 
 def test_other_models_stay_closed_where_others_can_reach_the_server(page: Page, server: str, folders):
     page.goto(f"{server}/?model={quote(str(folders / 't5'))}")
-    expect(page.locator(".notice").first).to_contain_text("this server opens no others")
+    expect(page.locator(".notice").first).to_contain_text("this server opens no others", timeout=60_000)
     page.goto(f"{server}/?against=model&vs_model={quote(str(folders / 't5'))}")
     expect(page.locator(".notice").first).to_contain_text("this server opens no others")
     expect(page.locator(".st-key-head_view")).to_have_count(1)
@@ -132,3 +133,65 @@ def test_saved_and_opened_again(page: Page, server: str, tmp_path):
     expect(page.locator(".st-key-finding p")).to_contain_text("Layer 2, head 1")
     assert page.locator(".st-key-finding p").inner_text() == said
     expect(page.get_by_label("Text", exact=True)).to_have_value(TEXT)
+
+
+def test_two_caches_of_an_encoder_decoder(open_page: Page, open_server: str, folders):
+    """What the decoder keeps of its own tokens grows; what it keeps of the source does not."""
+    open_page.goto(f"{open_server}/cache?model={quote(str(folders / 't5'))}&text={quote(TEXT)}&new=4&at=3&sampled=1")
+    said = open_page.locator(".st-key-said p")
+    expect(said).to_contain_text("Step 3.", timeout=60_000)
+    status = open_page.locator(".st-key-growth .status")
+    expect(status).to_contain_text("4 rows: 3 reused, 1 computed")
+    open_page.get_by_text("Cross", exact=True).click()
+    expect(open_page.locator(".st-key-source [role=option]")).to_have_count(len(TEXT.split()) + 1)
+    expect(status).to_contain_text("7 rows: 7 reused, 0 computed")
+    open_page.get_by_role("button", name="Back").click()
+    expect(said).to_contain_text("Step 2.")
+    expect(status).to_contain_text("7 rows: 7 reused, 0 computed")
+
+
+@pytest.mark.parametrize("name", ["t5", "marian"])
+def test_relevance_of_a_source(open_page: Page, open_server: str, folders, tokenizer, name: str):
+    """Which tokens of the source mattered for a token of the target: by hand, one left out after the other."""
+    model = tf.AutoModelForSeq2SeqLM.from_pretrained(folders / name, attn_implementation="eager")
+    ids = torch.tensor([tokenizer(TEXT)["input_ids"]])
+    labels = torch.tensor([tokenizer(TARGET)["input_ids"]])
+    reads = model.prepare_decoder_input_ids_from_labels(torch.cat([labels, torch.zeros_like(labels[:, :1])], dim=1))
+    embedding = model.get_input_embeddings()
+    vectors = embedding(ids).detach()
+    scale = vectors / embedding.weight[ids].detach()
+    mean = embedding.weight.detach().mean(dim=0) * scale[0, 0, 0]
+
+    def chances(given: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return model(inputs_embeds=given, decoder_input_ids=reads).logits[0, -1].log_softmax(dim=-1)
+
+    whole = chances(vectors)
+    lost = []
+    for place in range(ids.shape[1]):
+        without = vectors.clone()
+        without[0, place] = mean
+        lost.append(float(whole.max() - chances(without)[whole.argmax()]))
+    folder, text, target = (quote(part) for part in (str(folders / name), TEXT, TARGET))
+    open_page.goto(f"{open_server}/relevance?model={folder}&text={text}&target_text={target}")
+    rows = open_page.locator(".st-key-relevance [role=option]")
+    expect(rows.first).to_have_attribute("aria-label", re.compile("Leave one out: [+−]"), timeout=60_000)
+    for place, row in enumerate(rows.all()):
+        said = re.search(r"Leave one out: (.*?),", row.get_attribute("aria-label"))[1]
+        number = float(said.translate(PLAIN).replace(" × 10", "e"))
+        assert number == pytest.approx(lost[place], abs=max(2e-4, 2e-4 * abs(lost[place])))
+    expect(open_page.locator(".st-key-verdicts")).to_contain_text("Leave one out")
+    assert open_page.locator(".st-key-chips [role=option]").count() == reads.shape[1]
+    open_page.locator(".st-key-chips [role=option]").nth(1).click()
+    expect(open_page.locator(".st-key-said")).to_contain_text("In the text")
+
+
+def test_relevance_of_a_model_that_gives_its_weights_alone(open_page: Page, open_server: str, folders):
+    folder = quote(str(folders / "bloom"))
+    methods = "attention,value_weighted,gradient_x_input,rollout"
+    open_page.goto(f"{open_server}/relevance?model={folder}&text={quote(TEXT)}&method={methods}")
+    said = open_page.locator(".st-key-in_words")
+    expect(said).to_contain_text("Value-weighted attention does not apply", timeout=60_000)
+    expect(said).to_contain_text("Gradient × input: ")
+    open_page.get_by_role("radio", name="Layers and heads").click()
+    expect(open_page.locator(".st-key-below-layers")).to_contain_text("All parts sum to")

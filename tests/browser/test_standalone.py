@@ -80,9 +80,9 @@ def check_cells(page: Page, cap, weights: np.ndarray) -> None:
 def click_head(page: Page, layer: int, head: int) -> None:
     """Move over the overview until it names the head, then click, as a hand does."""
     box, status = page.locator("#overview canvas.picture").bounding_box(), page.locator("#overview .status")
-    for row in range(1, 24):
-        for column in range(1, 24):
-            x, y = box["x"] + box["width"] * column / 24, box["y"] + box["height"] * row / 24
+    for row in range(1, 12):
+        for column in range(1, 12):
+            x, y = box["x"] + box["width"] * column / 12, box["y"] + box["height"] * row / 12
             page.mouse.move(x, y)
             if f"layer {layer}, head {head}" in status.inner_text():
                 page.mouse.click(x, y)
