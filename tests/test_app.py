@@ -10,6 +10,7 @@ from attention_core import language
 from attention_core.heads import COPY
 from attention_core.jobs import Request
 from pages.shared import selection
+from pages.shared.options import OPTIONS
 
 APP = str(Path(__file__).parents[1] / "app.py")
 TEXT = "The old king met the queen, and the old king smiled."
@@ -88,3 +89,36 @@ def test_what_a_browser_still_shows_of_an_old_choice_is_nobodys_choice(monkeypat
     monkeypatch.setattr(selection, "write_url", lambda: None)
     selection.chose_target("target")
     assert state["target"] == kept
+
+
+def test_quick_changes_are_kept_until_a_run_has_told_the_browser_of_them(monkeypatch):
+    """A callback that sends something may meet a newer press in Streamlit, and that press was lost."""
+    sent = []
+    at_first = {name: option.default for name, option in OPTIONS.items()}
+    state = at_first | {"model": "small", "text": TEXT, "layer": 3, "head": 1, "token": 5, "left_open": {}}
+    monkeypatch.setattr(selection.st, "session_state", State(state))
+    monkeypatch.setattr(selection.st, "query_params", Address(sent))
+    selection.chose_head(2, 0)
+    selection.chose_key(4)
+    selection.chose_step(7)
+    assert not sent
+    assert selection.read_url() == []
+    changed = {"model": "small", "text": TEXT, "layer": "2", "head": "0", "token": "5", "key": "4", "step": "7"}
+    assert sent == [changed]
+    assert selection.st.session_state["step"] == 7
+    selection.read_url()
+    assert len(sent) == 1
+
+
+class Address(dict):
+    """A browser's address, that hears what it is to become."""
+
+    def __init__(self, sent: list):
+        self.from_dict = sent.append
+
+
+class State(dict):
+    """A session's state, as Streamlit has it: a dictionary with attributes."""
+
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__

@@ -46,16 +46,17 @@ def open_popover(engine: Engine) -> None:
                 "Other models open only where the server listens on this machine alone "
                 "(`--server.address localhost`) or is started with `HEADLIGHT_ANY_MODEL=1`."
             )
-        file = st.file_uploader("A saved recording", type=["safetensors"], key="recording")
-    if file is not None and st.session_state.get("opened_recording") != file.file_id:
-        st.session_state.opened_recording = file.file_id
-        try:
-            request = engine.open_recording(file.getvalue())
-        except HeadlightError as problem:
-            st.session_state.recording_problem = str(problem)
-        else:
-            selection.open_model(request.model)
-        st.rerun()
+        st.file_uploader("A saved recording", type=["safetensors"], key="recording", on_change=_open, args=(engine,))
+
+
+def _open(engine: Engine) -> None:
+    file = st.session_state.recording
+    if file is None:
+        return
+    try:
+        selection.open_model(engine.open_recording(file.getvalue()).model)
+    except HeadlightError as problem:
+        st.session_state.recording_problem = str(problem)
 
 
 def _typed_model() -> None:

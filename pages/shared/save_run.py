@@ -37,13 +37,17 @@ def run_popover(engine: Engine, written: Written | None) -> None:
             sentence(
                 "The npz holds every row of K and V, every query and weight; it opens here again without the model."
             )
-        file = st.file_uploader("Open a saved run", type=["npz"], key="run_file")
-    if file is not None and st.session_state.get("opened_run_file") != file.file_id:
-        st.session_state.opened_run_file = file.file_id
-        try:
-            name = engine.keep_run(file.getvalue())
-        except HeadlightError as problem:
-            notice(str(problem))
-        else:
-            selection.opened_run(name)
-            st.rerun()
+        st.file_uploader("Open a saved run", type=["npz"], key="run_file", on_change=_open, args=(engine,))
+    problem = st.session_state.pop("run_problem", None)
+    if problem:
+        notice(problem)
+
+
+def _open(engine: Engine) -> None:
+    file = st.session_state.run_file
+    if file is None:
+        return
+    try:
+        selection.opened_run(engine.keep_run(file.getvalue()))
+    except HeadlightError as problem:
+        st.session_state.run_problem = str(problem)

@@ -1,8 +1,8 @@
 """The one linked selection: model, text, layer, head, token, and how they are shown. Its home is the URL.
 
 app.py calls read_url() before any widget is made: what the URL says is checked and put into the session state, a bad
-value becomes a sentence and the default. Widgets and components write back through write_url(), which makes an entry in
-the browser's history, so that Back undoes every change and a link reopens what its sender saw.
+value becomes a sentence and the default. Widgets and components change it through write_url(); the next read_url() makes an
+entry in the browser's history of it, so that Back undoes every change and a link reopens what its sender saw.
 """
 
 import re
@@ -46,7 +46,9 @@ OF_MODEL = ("layer", "head", "kind", "heads", "drop", "target", "contrast", *OF_
 
 def read_url() -> list[str]:
     """Put what the URL says into the session state; → a sentence for every value that could not be used."""
-    state, url, notices = st.session_state, st.query_params, []
+    state, notices = st.session_state, []
+    changed = state.get("changed_url")
+    url = st.query_params if changed is None else changed
     state.wanted_text = None
     opening = examples()[0]
 
@@ -87,6 +89,9 @@ def read_url() -> list[str]:
         state.vs_model = state.against = ""
     if state.pop("stopped", False):
         notices.append("Stopped: the earlier text is shown.")
+    if changed is not None:
+        st.query_params.from_dict(changed)  # this run may end here, for a newer one, which then reads the same changes
+        state.changed_url = None
     return notices
 
 
@@ -134,8 +139,14 @@ def current() -> dict[str, Any]:
 
 
 def write_url(**changes: Any) -> None:
-    """Change parts of the selection; None drops a part, so that its default holds. For callbacks."""
-    st.query_params.from_dict(as_parameters(current() | changes))
+    """Change parts of the selection; None drops a part, so that its default holds. For callbacks, which must send the
+    browser nothing: Streamlit may meet a newer press there, and would take it for older than what came meanwhile."""
+    state = st.session_state
+    for name, value in changes.items():
+        if value is None:
+            value = OPTIONS[name].default if name in OPTIONS else NOT_CHOSEN
+        state[name] = value  # for the next callback, if no run comes between
+    state.changed_url = as_parameters(current())
 
 
 def as_parameters(parts: dict[str, Any]) -> dict[str, str]:
