@@ -69,7 +69,9 @@ def train(name: str, learn: list[Word], look: list[Word], epochs: int, rate: flo
                 group["lr"] = rate * schedule(step, steps)
             optimizer.step()
             step += 1
-        log.append({"epoch": epoch + 1, "loss": round(loss.item(), 4), "held_out": round(held_out_loss(model, look), 4)})
+        log.append(
+            {"epoch": epoch + 1, "loss": round(loss.item(), 4), "held_out": round(held_out_loss(model, look), 4)}
+        )
         print(name, log[-1], f"{time.time() - began:.0f} s", flush=True)
     about = {"seconds": round(time.time() - began), "steps": steps, "words": WORDS, "epochs": epochs, "rate": rate}
     return model, about | {"parameters": sum(p.numel() for p in model.parameters()), "log": log}

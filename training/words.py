@@ -31,9 +31,9 @@ def dictionary(lines: list[str]) -> list[Word]:
             continue
         spelling = re.sub(r"\(\d+\)$", "", entry[0])
         sounds = tuple(re.sub(r"\d", "", sound) for sound in entry[1:])
-        if re.fullmatch(r"[a-z']+", spelling) and re.search("[a-z]", spelling):
-            if len(spelling) <= LONGEST and len(sounds) < MOST_SOUNDS and sounds not in found.get(spelling, []):
-                found.setdefault(spelling, []).append(sounds)
+        spelt = re.fullmatch(r"[a-z']+", spelling) and re.search("[a-z]", spelling) and len(spelling) <= LONGEST
+        if spelt and len(sounds) < MOST_SOUNDS and sounds not in found.get(spelling, []):
+            found.setdefault(spelling, []).append(sounds)
     return [Word(spelling, tuple(said)) for spelling, said in found.items()]
 
 

@@ -6,7 +6,8 @@ Bahdanau, Cho and Bengio (2014), "Neural Machine Translation by Jointly Learning
 import torch
 from torch import Tensor, nn
 
-from .recurrent import EMBEDDING, HIDDEN, Look, Memory, Recurrent, State, softmax_over
+from .recurrent import SIZES, Memory, Recurrent, Sizes, State, softmax_over
+from .speaker import Look
 
 
 class Additive(Recurrent):
@@ -16,18 +17,19 @@ class Additive(Recurrent):
     One deviation: the sound is read from one tanh layer, not from a maxout.
     """
 
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(HIDDEN // 2, HIDDEN)
-        self.from_state = nn.Linear(HIDDEN, HIDDEN, bias=False)  # W
-        self.from_letter = nn.Linear(HIDDEN, HIDDEN, bias=False)  # U
-        self.score = nn.Linear(HIDDEN, 1, bias=False)  # v
-        self.cell = nn.GRUCell(EMBEDDING + HIDDEN, HIDDEN)
-        self.blend = nn.Linear(2 * HIDDEN + EMBEDDING, HIDDEN)
+    def __init__(self, sizes: Sizes = SIZES):
+        super().__init__(sizes)
+        embedding, hidden = sizes.embedding, sizes.hidden
+        self.first = nn.Linear(hidden // 2, hidden)  # W_s
+        self.from_state = nn.Linear(hidden, hidden, bias=False)  # W
+        self.from_letter = nn.Linear(hidden, hidden, bias=False)  # U
+        self.score = nn.Linear(hidden, 1, bias=False)  # v
+        self.cell = nn.GRUCell(embedding + hidden, hidden)
+        self.blend = nn.Linear(2 * hidden + embedding, hidden)
 
     def begin(self, memory: Memory) -> State:
         """→ (s_0,) (words, hidden), from the state of the backward direction at the first letter."""
-        return (self.first(memory.final[:, HIDDEN // 2 :]).tanh(),)
+        return (self.first(memory.final[:, self.sizes.hidden // 2 :]).tanh(),)
 
     def look(self, hidden: Tensor, memory: Memory) -> Look:
         """hidden (words, hidden): the state before the step."""

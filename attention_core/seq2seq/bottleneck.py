@@ -7,7 +7,8 @@ Cho et al. (2014), "Learning Phrase Representations using RNN Encoder–Decoder"
 import torch
 from torch import Tensor, nn
 
-from .recurrent import EMBEDDING, HIDDEN, Look, Memory, Recurrent, State
+from .recurrent import SIZES, Memory, Recurrent, Sizes, State
+from .speaker import Look
 
 
 class Bottleneck(Recurrent):
@@ -17,12 +18,13 @@ class Bottleneck(Recurrent):
     the decoder differs; and the sound is read from one tanh layer, not from a maxout.
     """
 
-    def __init__(self):
-        super().__init__()
-        self.summary = nn.Linear(HIDDEN, HIDDEN)
-        self.first = nn.Linear(HIDDEN, HIDDEN)
-        self.cell = nn.GRUCell(EMBEDDING + HIDDEN, HIDDEN)
-        self.blend = nn.Linear(2 * HIDDEN + EMBEDDING, HIDDEN)
+    def __init__(self, sizes: Sizes = SIZES):
+        super().__init__(sizes)
+        embedding, hidden = sizes.embedding, sizes.hidden
+        self.summary = nn.Linear(hidden, hidden)  # V
+        self.first = nn.Linear(hidden, hidden)  # V′
+        self.cell = nn.GRUCell(embedding + hidden, hidden)
+        self.blend = nn.Linear(2 * hidden + embedding, hidden)
 
     def begin(self, memory: Memory) -> State:
         """→ (s_0, c), each (words, hidden)."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from .luong import Global
-from .recurrent import HIDDEN, Look, Memory, softmax_over
+from .recurrent import SIZES, Memory, Sizes, softmax_over
+from .speaker import Look
 
 REACH = 2  # D: letters on each side of the place
 
@@ -33,16 +34,16 @@ class LocalMonotonic(Global):
 
 
 class LocalPredictive(Global):
-    """local-p: p_t = S · sigmoid(v_pᵀ tanh(W_p h_t)) (eq. 9); a_t(s) = align(h_t, h̄_s) exp(−(s − p_t)² / (2σ²)) (eq. 10),
-    with σ = D / 2 and align the softmax inside the window [p_t − D, p_t + D].
+    """local-p: p_t = S · sigmoid(v_pᵀ tanh(W_p h_t)) (eq. 9); a_t(s) = align(h_t, h̄_s) exp(−(s − p_t)² / (2σ²))
+    (eq. 10), with σ = D / 2 and align the softmax inside the window [p_t − D, p_t + D].
 
     S is the number of letters, the end among them. After the Gaussian a row sums to less than 1.
     """
 
-    def __init__(self, score: str = "general"):
-        super().__init__(score)
-        self.toward = nn.Linear(HIDDEN, HIDDEN, bias=False)  # W_p
-        self.place = nn.Linear(HIDDEN, 1, bias=False)  # v_p
+    def __init__(self, score: str = "general", sizes: Sizes = SIZES):
+        super().__init__(score, sizes)
+        self.toward = nn.Linear(sizes.hidden, sizes.hidden, bias=False)  # W_p
+        self.place = nn.Linear(sizes.hidden, 1, bias=False)  # v_p
 
     def look(self, hidden: Tensor, memory: Memory, place: int) -> Look:
         count = memory.there.sum(dim=1).to(hidden.dtype)  # S, (words,)

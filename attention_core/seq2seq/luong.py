@@ -6,11 +6,15 @@ Luong, Pham and Manning (2015), "Effective Approaches to Attention-based Neural 
 import torch
 from torch import Tensor, nn
 
-from .recurrent import EMBEDDING, HIDDEN, Look, Memory, Recurrent, State, softmax_over
+from .recurrent import SIZES, Memory, Recurrent, Sizes, State, softmax_over
+from .speaker import Look
 
 
 class Dot(nn.Module):
     """score(h_t, h̄_s) = h_tᵀ h̄_s (eq. 8, first line)."""
+
+    def __init__(self, size: int):
+        super().__init__()
 
     def forward(self, hidden: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         """hidden (words, hidden), states (words, letters, hidden) → two factors, whose products' sum is the score:
@@ -21,9 +25,9 @@ class Dot(nn.Module):
 class General(nn.Module):
     """score(h_t, h̄_s) = h_tᵀ W_a h̄_s (eq. 8, second line)."""
 
-    def __init__(self):
+    def __init__(self, size: int):
         super().__init__()
-        self.weight = nn.Linear(HIDDEN, HIDDEN, bias=False)
+        self.weight = nn.Linear(size, size, bias=False)  # W_a
 
     def forward(self, hidden: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         """As Dot."""
@@ -33,14 +37,16 @@ class General(nn.Module):
 class Concat(nn.Module):
     """score(h_t, h̄_s) = v_aᵀ tanh(W_a [h_t; h̄_s]) (eq. 8, third line)."""
 
-    def __init__(self):
+    def __init__(self, size: int):
         super().__init__()
-        self.weight = nn.Linear(2 * HIDDEN, HIDDEN, bias=False)
-        self.vector = nn.Parameter(torch.randn(HIDDEN) * HIDDEN**-0.5)
+        self.weight = nn.Linear(2 * size, size, bias=False)  # W_a
+        self.vector = nn.Parameter(torch.randn(size) * size**-0.5)  # v_a
 
     def forward(self, hidden: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         """As Dot."""
-        of_state, of_letter = self.weight.weight.split(HIDDEN, dim=1)  # W_a [a; b] is the sum of both parts' products
+        of_state, of_letter = self.weight.weight.split(
+            len(self.vector), dim=1
+        )  # W_a [a; b] is the sum of both parts' products
         joined = (hidden @ of_state.T)[:, None] + states @ of_letter.T
         return self.vector[None, None], joined.tanh()
 
@@ -55,12 +61,13 @@ class Global(Recurrent):
     Two deviations: the cell is a GRU, as in the other stations, and the encoder reads in both directions.
     """
 
-    def __init__(self, score: str = "general"):
-        super().__init__()
-        self.first = nn.Linear(HIDDEN, HIDDEN)
-        self.factors = SCORES[score]()
-        self.cell = nn.GRUCell(EMBEDDING + HIDDEN, HIDDEN)
-        self.blend = nn.Linear(2 * HIDDEN, HIDDEN, bias=False)  # W_c
+    def __init__(self, score: str = "general", sizes: Sizes = SIZES):
+        super().__init__(sizes)
+        embedding, hidden = sizes.embedding, sizes.hidden
+        self.first = nn.Linear(hidden, hidden)
+        self.factors = SCORES[score](hidden)
+        self.cell = nn.GRUCell(embedding + hidden, hidden)
+        self.blend = nn.Linear(2 * hidden, hidden, bias=False)  # W_c
 
     def begin(self, memory: Memory) -> State:
         """→ (h_0, h̃_0), each (words, hidden): the word as the encoder left it, and zeros."""

@@ -10,9 +10,20 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .sounds import END, MOST_SOUNDS, PAD, START, VOCABULARY
+from .speaker import Look, Speaker
 
-EMBEDDING, HIDDEN = 48, 128  # HIDDEN: of the decoder, and of both directions of the encoder together
 DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long the vectors are."""
+
+    embedding: int = 48
+    hidden: int = 128  # of the decoder, and of both directions of the encoder together
+
+
+SIZES = Sizes()
 
 
 @dataclass(frozen=True)
@@ -24,18 +35,6 @@ class Memory:
     final: Tensor  # (words, hidden): the last state of each direction, which has seen the whole word
 
 
-@dataclass(frozen=True)
-class Look:
-    """How one step of the decoder looked at the letters. A letter's score is Σ left · right over the last axis."""
-
-    weights: Tensor  # (words, letters): what the states are blended by
-    scores: Tensor  # (words, letters): −inf where it could not look
-    left: Tensor  # broadcasts to (words, letters, size)
-    right: Tensor  # (words, letters, size)
-    before: Tensor | None = None  # (words, letters): the softmax alone, where a Gaussian follows
-    centre: Tensor | None = None  # (words,): the letter around which it looks, where it looks around one
-
-
 def softmax_over(scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """scores, allowed (words, letters) → the weights, which sum to 1 over what is allowed, and the masked scores."""
     scores = scores.masked_fill(~allowed, -torch.inf)
@@ -44,13 +43,14 @@ def softmax_over(scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
 
 class Encoder(nn.Module):
     """A recurrent network over the letters, in both directions: each state knows the word up to its letter from one
-    side. Its cell is the gated unit of Cho et al. (2014), eq. 5 to 8."""
+    side. Its cell is the gated unit of Cho et al. (2014), eq. 5 to 8, but that PyTorch has the reset gate behind the
+    matrix U: h̃ = tanh(W x + r ⊙ U h)."""
 
-    def __init__(self):
+    def __init__(self, sizes: Sizes):
         super().__init__()
-        self.embed = nn.Embedding(len(VOCABULARY), EMBEDDING, padding_idx=PAD)
+        self.embed = nn.Embedding(len(VOCABULARY), sizes.embedding, padding_idx=PAD)
         self.dropout = nn.Dropout(DROPOUT)
-        self.rnn = nn.GRU(EMBEDDING, HIDDEN // 2, batch_first=True, bidirectional=True)
+        self.rnn = nn.GRU(sizes.embedding, sizes.hidden // 2, batch_first=True, bidirectional=True)
 
     def forward(self, letters: Tensor) -> Memory:
         """letters (words, letters): numbers, PAD behind the end → Memory."""
@@ -66,15 +66,16 @@ class Encoder(nn.Module):
 State = tuple[Tensor, ...]  # what a decoder carries from step to step, each (words, hidden)
 
 
-class Recurrent(nn.Module):
+class Recurrent(Speaker):
     """Encoder and decoder. A station says how the decoder begins and what one step of it does."""
 
-    def __init__(self):
+    def __init__(self, sizes: Sizes = SIZES):
         super().__init__()
-        self.encoder = Encoder()
-        self.embed = nn.Embedding(len(VOCABULARY), EMBEDDING, padding_idx=PAD)
+        self.sizes = sizes
+        self.encoder = Encoder(sizes)
+        self.embed = nn.Embedding(len(VOCABULARY), sizes.embedding, padding_idx=PAD)
         self.dropout = nn.Dropout(DROPOUT)
-        self.out = nn.Linear(HIDDEN, len(VOCABULARY), bias=False)
+        self.out = nn.Linear(sizes.hidden, len(VOCABULARY), bias=False)
 
     def begin(self, memory: Memory) -> State:
         """What the decoder knows before its first sound."""
@@ -88,8 +89,6 @@ class Recurrent(nn.Module):
         raise NotImplementedError
 
     def forward(self, letters: Tensor, sounds: Tensor) -> Tensor:
-        """letters (words, letters), sounds (words, sounds): the right ones, the end behind them → logits (words,
-        sounds, vocabulary) for each sound, given the right ones before it."""
         memory = self.encoder(letters)
         before = torch.cat([torch.full_like(sounds[:, :1], START), sounds[:, :-1]], dim=1)
         embedded = self.dropout(self.embed(before))  # (words, sounds, embedding)
@@ -100,19 +99,19 @@ class Recurrent(nn.Module):
         return self.out(self.dropout(torch.stack(made, dim=1)))
 
     @torch.no_grad()
-    def say(self, letters: Tensor) -> tuple[Tensor, Tensor, list[Look | None]]:
-        """letters (words, letters) → the likeliest sound at every step (words, sounds), PAD behind a word's end, the
-        chance that it had (words, sounds), and the looks of the steps."""
+    def say(self, letters: Tensor) -> tuple[Tensor, Tensor, list[Look]]:
         memory = self.encoder(letters)
         state, said = self.begin(memory), torch.full_like(letters[:, 0], START)
         ended = torch.zeros_like(said, dtype=torch.bool)
-        numbers, chances, looks = [], [], []
+        numbers: list[Tensor] = []
+        chances: list[Tensor] = []
+        looks: list[Look] = []
         for place in range(MOST_SOUNDS):
             state, vector, look = self.step(state, self.embed(said), memory, place)
             chance, said = self.out(vector).softmax(dim=-1).max(dim=-1)
             numbers.append(said.masked_fill(ended, PAD))
             chances.append(chance)
-            looks.append(look)
+            looks += [look] if look else []
             ended = ended | (said == END)
             if ended.all():
                 break

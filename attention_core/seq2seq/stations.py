@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file
-from torch import nn
 
 from ..errors import HeadlightError
 from .additive import Additive
@@ -14,6 +13,7 @@ from .bottleneck import Bottleneck
 from .local import LocalMonotonic, LocalPredictive
 from .luong import Global
 from .original import Original
+from .speaker import Speaker
 
 ASSETS = Path(__file__).parents[2] / "assets" / "road"
 CHO = "Cho et al. and Sutskever et al."
@@ -30,7 +30,7 @@ class Station:
     year: int
     authors: str
     paper: str
-    make: Callable[[], nn.Module]
+    make: Callable[[], Speaker]
     said: str  # what it brought, in a sentence
     score: str = ""  # LaTeX: the score of letter s (or j) for a sound, before the softmax
 
@@ -43,7 +43,8 @@ STATIONS = {
             "One fixed vector",
             2014,
             CHO,
-            "Learning Phrase Representations using RNN Encoder–Decoder; Sequence to Sequence Learning with Neural Networks",
+            "Learning Phrase Representations using RNN Encoder–Decoder for Statistical Machine Translation; "
+            "Sequence to Sequence Learning with Neural Networks",
             Bottleneck,
             "The whole word is squeezed into one vector, and everything is said from it. No sound can look back.",
         ),
@@ -121,12 +122,12 @@ STATIONS = {
 }
 
 
-def load_station(name: str) -> nn.Module:
+def load_station(name: str, folder: Path = ASSETS) -> Speaker:
     """A trained station, in float32, ready to be asked; raises HeadlightError where there is none of that name."""
     if name not in STATIONS:
         raise HeadlightError(f"There is no station “{name}”: choose one of {', '.join(STATIONS)}.")
     model = STATIONS[name].make()
-    model.load_state_dict(load_file(ASSETS / f"{name}.safetensors"))
+    model.load_state_dict(load_file(folder / f"{name}.safetensors"))
     return model.float().eval()
 
 

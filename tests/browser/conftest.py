@@ -26,6 +26,13 @@ QUIET = [
 expect.set_options(timeout=20_000)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser on a busy machine may come late: a test that fails is tried once more, and the report tells of it."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 def chromium_path() -> str | None:
     """The first of the usual names that is installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
