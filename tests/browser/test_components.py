@@ -11,6 +11,8 @@ from playwright.sync_api import Locator, Page
 
 from pages.shared import components
 
+from .bare import bare_page
+
 ASSETS = Path(__file__).parents[2] / "assets" / "components"
 LIGHT = {"background-color": "#ffffff", "text-color": "#31333f", "primary-color": "#0b5c8a"}
 DARK = {"background-color": "#0e1117", "text-color": "#fafafa", "primary-color": "#7cc4f2"}
@@ -54,13 +56,8 @@ SCAN = """canvas => {
 
 @pytest.fixture
 def sheet(browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1000, "height": 900})
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.set_content('<html lang="en"><title>Components</title><main><h1>Components</h1></main></html>')
-    yield page
-    page.close()
-    assert not failures, failures
+    with bare_page(browser, "Components", width=1000) as page:
+        yield page
 
 
 @pytest.fixture

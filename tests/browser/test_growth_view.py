@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from pages.shared import growth_view as module
 
+from .bare import bare_page
 from .test_components import DARK, LIGHT, MOUNT, _plain
 from .test_steps_view import exact, read, status
 
@@ -59,15 +60,9 @@ FITS = """(width) => [...document.querySelectorAll("section")].every(({ shadowRo
 
 @pytest.fixture
 def sheet(browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    whole = "<style>h1 { height: 40px; margin: 0 }</style>"  # pixels: a mouse event knows no others
-    page.set_content(f'<html lang="en"><title>Growth</title>{whole}<main><h1>Growth</h1></main></html>')
-    page.evaluate("() => { window.heard = []; document.addEventListener('keydown', (e) => window.heard.push(e.key)); }")
-    yield page
-    page.close()
-    assert not failures, failures
+    style = "h1 { height: 40px; margin: 0 }"  # pixels: a mouse event knows no others
+    with bare_page(browser, "Growth", style, reduced_motion="reduce") as page:
+        yield page
 
 
 @pytest.fixture

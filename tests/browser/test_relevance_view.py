@@ -12,6 +12,7 @@ from pages.shared import components
 from pages.shared import relevance_view as module
 from pages.shared.relevance_view import Column
 
+from .bare import bare_page
 from .test_components import DARK, LIGHT, _luminance, _plain, run
 
 TOKENS = ["Mr", "·Brown", "·gave", "·the", "<b>key</b>", "·to", "·internationalisation·of·everything"]
@@ -61,15 +62,9 @@ FITS = "width => width - document.querySelector('section').shadowRoot.querySelec
 
 @pytest.fixture
 def sheet(browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    look = "<style>html { font-size: 17px } body { margin: 20px } h1 { font-size: 1.2rem }</style>"
-    page.set_content(f'<html lang="en"><title>Relevance</title>{look}<main><h1>Relevance</h1></main></html>')
-    page.evaluate("() => { window.heard = []; document.addEventListener('keydown', (e) => window.heard.push(e.key)); }")
-    yield page
-    page.close()
-    assert not failures, failures
+    style = "html { font-size: 17px } body { margin: 20px } h1 { font-size: 1.2rem }"
+    with bare_page(browser, "Relevance", style) as page:
+        yield page
 
 
 @pytest.fixture

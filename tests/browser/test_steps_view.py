@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from attention_core.figures.blocks import Bars, Column, Dials, Keys, Strip, Strips, largest, span, written
 from pages.shared import steps_view as module
 
+from .bare import bare_page
 from .test_components import DARK, LIGHT, MOUNT, _plain
 
 ASSETS = Path(__file__).parents[2] / "assets" / "components"
@@ -33,14 +34,8 @@ PIXELS = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width,
 
 @pytest.fixture
 def sheet(browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.set_content('<html lang="en"><title>Steps</title><main><h1>Steps</h1></main></html>')
-    page.evaluate("() => { window.heard = []; document.addEventListener('keydown', (e) => window.heard.push(e.key)); }")
-    yield page
-    page.close()
-    assert not failures, failures
+    with bare_page(browser, "Steps") as page:
+        yield page
 
 
 @pytest.fixture
