@@ -28,12 +28,28 @@ from .errors import HeadlightError, Stopped
 from .generation import branch, decode
 from .heads import control_scores, distance_curves, head_scores
 from .inside import Insides
-from .jobs import RECORDING, About, Apart, Asked, Inside, Job, Ordered, Relevance, Request, Store, Trial, Writing
+from .jobs import (
+    RECORDING,
+    About,
+    Apart,
+    Asked,
+    Explaining,
+    Hunt,
+    Inside,
+    Job,
+    Ordered,
+    Relevance,
+    Request,
+    Store,
+    Trial,
+    Writing,
+)
 from .keeping import Policy
 from .lab import LabRun, lab
 from .language import LanguageModel
 from .lens import Lens
 from .models import load_model
+from .needle import Hunted
 from .record import Capture
 from .relevances import Relevances, stage_of
 from .run import Run
@@ -128,6 +144,9 @@ class LocalEngine:
 
     def apart(self, asked: Apart, capture: Capture) -> Job[Direct]:
         return self._ask(asked, lambda: self.relevances.known(asked), capture)
+
+    def hunt(self, asked: Hunt) -> Job[Hunted]:
+        return self._ask(asked, lambda: self.relevances.known(asked))
 
     def leave(self, job: Job) -> None:
         with self._lock:
@@ -225,7 +244,7 @@ class LocalEngine:
             return
         if count >= self.long_tokens:
             job.stage = "Waiting for a longer text to be read"
-        if isinstance(job.asked, About | Relevance | Ordered | Apart):
+        if isinstance(job.asked, Explaining):
             self._take_turn(job, "explain")
         elif isinstance(job.asked, Writing | Trial):
             self._take_turn(job, "long" if count >= self.long_tokens else "write")
@@ -296,7 +315,7 @@ class LocalEngine:
             job.done, job.total = done, total
             on_layer(done)
 
-        if isinstance(asked, About | Relevance | Ordered | Apart):
+        if isinstance(asked, Explaining):
             job.stage = stage_of(asked)
             return self.relevances.parts(job, loaded.language, on_pass)
         if isinstance(asked, Trial):
@@ -324,7 +343,7 @@ class LocalEngine:
 
     @staticmethod
     def _whole(job: Job) -> Any:
-        if isinstance(job.asked, About | Relevance | Ordered | Apart):
+        if isinstance(job.asked, Explaining):
             return job.parts[-1]
         if not isinstance(job.asked, Trial):
             return Run.of(job.parts)
@@ -360,7 +379,7 @@ class LocalEngine:
                 self.runs.put(job.asked, result)
             elif isinstance(result, LabRun):
                 self.trials.put(job.asked, result)
-            elif isinstance(job.asked, About | Relevance | Ordered | Apart) and result is not None:
+            elif isinstance(job.asked, Explaining) and result is not None:
                 self.relevances.keep(job.asked, result)
             self._forget(job)
         job.finish(result, error)

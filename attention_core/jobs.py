@@ -1,5 +1,5 @@
 """What can be asked of whoever runs the models, and what is waited for: Request, Inside, Writing, Trial, About,
-Relevance, Ordered, Apart, Job, Engine; and where what is finished is kept. Knows nothing about how the work is done.
+Relevance, Ordered, Apart, Hunt, Job, Engine; and where what is finished is kept. Knows nothing about how it is done.
 """
 
 import threading
@@ -20,6 +20,7 @@ from .keeping import Policy
 from .lab import LabRun
 from .language import LanguageModel
 from .lens import Lens
+from .needle import Hunted
 from .record import Capture
 from .run import Run
 from .sampling import GREEDY, Sampling
@@ -105,8 +106,16 @@ class Apart:
     of: About
 
 
-Asked = Request | Inside | Writing | Trial | About | Relevance | Ordered | Apart
-PATIENT = Writing | Trial | Relevance | Ordered | Apart  # a page that is drawn again comes back for these
+@dataclass(frozen=True)
+class Hunt:
+    """Whether the model finds a needle, the text of the request, farther and farther back in plain sentences."""
+
+    of: Request
+
+
+Explaining = About | Relevance | Ordered | Apart | Hunt
+Asked = Request | Inside | Writing | Trial | Explaining
+PATIENT = Writing | Trial | Relevance | Ordered | Apart | Hunt  # a page that is drawn again comes back for these
 Result = TypeVar("Result")
 
 
@@ -228,6 +237,10 @@ class Engine(Protocol):
 
     def apart(self, asked: Apart, capture: Capture) -> Job[Direct]:
         """Ask which head and which layer wrote the target; ended by leave() too."""
+        ...
+
+    def hunt(self, asked: Hunt) -> Job[Hunted]:
+        """Ask whether a needle is found, distance by distance; ended by leave() too."""
         ...
 
     def leave(self, job: Job) -> None:

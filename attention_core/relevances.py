@@ -1,4 +1,5 @@
-"""Which tokens mattered, on request: what was found is kept by bytes, and so is what it was asked about.
+"""Which tokens mattered and where a needle is found, on request: what was found is kept by bytes, and so is what it was
+asked about.
 
 Knows nothing about who waits for it.
 """
@@ -14,14 +15,15 @@ from .credibility import Curves, method_curves, random_curves
 from .direct import Direct, direct
 from .errors import HeadlightError
 from .filling import RECORDED
-from .jobs import RECORDING, About, Apart, Job, Ordered, Relevance, Store
+from .jobs import RECORDING, About, Apart, Explaining, Hunt, Job, Ordered, Relevance, Request, Store
 from .language import LanguageModel
+from .needle import Hunted, hunting
 from .record import Capture
 from .scorer import Aim, Scorer
 
 SCORERS_KEPT = 16
 
-Found = Aim | Explanation | Curves | Direct
+Found = Aim | Explanation | Curves | Direct | Hunted
 
 
 class Relevances:
@@ -32,8 +34,8 @@ class Relevances:
         self._scorers: OrderedDict[About, Scorer] = OrderedDict()
         self._lock = threading.Lock()
 
-    def known(self, asked: About | Relevance | Ordered | Apart) -> Any:
-        if _about(asked).of.model.startswith(RECORDING):
+    def known(self, asked: Explaining) -> Any:
+        if _request(asked).model.startswith(RECORDING):
             raise HeadlightError(RECORDED)
         with self._lock:
             return self.found.get(asked)
@@ -45,7 +47,10 @@ class Relevances:
     def parts(self, job: Job, language: LanguageModel, on_pass: Callable[[int, int], None]) -> Iterator[Found]:
         """What a job asks for, the last part being the whole."""
         asked, given = job.asked, job.given
-        assert isinstance(asked, About | Relevance | Ordered | Apart)
+        assert isinstance(asked, Explaining)
+        if isinstance(asked, Hunt):
+            yield from hunting(language, asked.of.text, on_pass)
+            return
         scorer = self._scorer(_about(asked), language)
         match asked:
             case About():
@@ -95,9 +100,15 @@ def _about(asked: About | Relevance | Ordered | Apart) -> About:
     return asked
 
 
-def stage_of(asked: About | Relevance | Ordered | Apart) -> str:
+def _request(asked: Explaining) -> Request:
+    return asked.of if isinstance(asked, Hunt) else _about(asked).of
+
+
+def stage_of(asked: Explaining) -> str:
     """What is being done, for whoever waits."""
     match asked:
+        case Hunt():
+            return "Looking for the needle"
         case Relevance():
             return METHODS[asked.method].title
         case Ordered() if isinstance(asked.of, Relevance):

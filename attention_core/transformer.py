@@ -7,6 +7,8 @@ It is an ordinary transformers model: its attention is looked up by name, so wha
 Knows nothing about text: it takes token ids.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +19,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
+
+from .encodings import RotaryPositions, alibi_biases, alibi_slopes, rotate, sinusoidal_at
+
+POSITIONS = ("rope", "sinusoidal", "learned", "alibi", "none")
 
 
 class SmallConfig(PreTrainedConfig):
@@ -41,32 +47,8 @@ class SmallConfig(PreTrainedConfig):
     eos_token_id: int | None = 0
     pad_token_id: int | None = None
     tie_word_embeddings: bool = True
-
-
-def rotate_half(x: Tensor) -> Tensor:
-    """(…, head_dim) → (…, head_dim): each pair (x_i, x_{i + head_dim/2}) turned by 90 degrees."""
-    first, second = x.chunk(2, dim=-1)  # 2 × (…, head_dim / 2)
-    return torch.cat((-second, first), dim=-1)
-
-
-class RotaryPositions(nn.Module):
-    """Rotary position embedding: pair i of a vector at position p is turned by the angle p · theta^(−2i / head_dim).
-
-    A query at position p and a key at position s then meet at the angle of p − s: their dot product depends on the
-    distance alone (Su et al. 2021, "RoFormer", eq. 15 and 34).
-    """
-
-    def __init__(self, config: SmallConfig):
-        super().__init__()
-        self.head_dim, self.theta = config.head_dim, config.rope_theta
-
-    def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """positions (batch, tokens) → cos, sin, each (batch, 1, tokens, head_dim)."""
-        pair = torch.arange(0, self.head_dim, 2, device=positions.device, dtype=torch.float32)  # (head_dim / 2,)
-        frequency = self.theta ** (-pair / self.head_dim)  # (head_dim / 2,) radians per position
-        angle = positions[..., None].float() * frequency  # (batch, tokens, head_dim / 2)
-        angle = torch.cat((angle, angle), dim=-1)[:, None]  # (batch, 1, tokens, head_dim)
-        return angle.cos().to(dtype), angle.sin().to(dtype)
+    positions: str = "rope"  # how it knows the order: one of POSITIONS
+    is_causal: bool = True  # False: every token sees every token (an encoder)
 
 
 def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
@@ -79,7 +61,7 @@ def eager_attention_forward(module, query, key, value, attention_mask, scaling, 
     value = value.repeat_interleave(module.num_key_value_groups, dim=1)
     scores = query @ key.transpose(2, 3) * scaling  # (batch, heads, query tokens, key tokens)
     if attention_mask is not None:
-        scores = scores + attention_mask  # 0 where a query may look, −large where it may not
+        scores = scores + attention_mask  # 0 (or ALiBi) where a query may look, −large where it may not
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
@@ -88,11 +70,9 @@ def eager_attention_forward(module, query, key, value, attention_mask, scaling, 
 class SmallAttention(nn.Module):
     """Multi-head self-attention: every head compares its queries with its keys and blends its values by the result."""
 
-    is_causal = True
-
     def __init__(self, config: SmallConfig, layer_idx: int):
         super().__init__()
-        self.config, self.layer_idx = config, layer_idx
+        self.config, self.layer_idx, self.is_causal = config, layer_idx, config.is_causal
         self.head_dim = config.head_dim
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = config.head_dim**-0.5
@@ -108,9 +88,8 @@ class SmallAttention(nn.Module):
         key = self.k_proj(hidden_states).view(split).transpose(1, 2)  # (batch, key-value heads, tokens, head_dim)
         value = self.v_proj(hidden_states).view(split).transpose(1, 2)  # (batch, key-value heads, tokens, head_dim)
 
-        cos, sin = position_embeddings
-        query = query * cos + rotate_half(query) * sin
-        key = key * cos + rotate_half(key) * sin
+        if position_embeddings is not None:
+            query, key = rotate(query, *position_embeddings), rotate(key, *position_embeddings)
 
         if past_key_values is not None:  # the rows of earlier tokens come from the cache: (…, all tokens so far, …)
             key, value = past_key_values.update(key, value, self.layer_idx)
@@ -172,15 +151,56 @@ class SmallPreTrainedModel(PreTrainedModel):
 
 
 class SmallModel(SmallPreTrainedModel):
-    """Embedding, blocks, last norm: token ids → one vector per token."""
+    """Embedding, blocks, last norm: token ids → one vector per token. Where a token stands it learns in one place of
+    three: added to its embedding, turned into queries and keys, or added to the scores (attention_core/encodings.py).
+    """
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
+        if config.positions not in POSITIONS:
+            raise ValueError(f"there are no positions “{config.positions}”: choose one of {', '.join(POSITIONS)}")
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.positions == "learned":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.layers = nn.ModuleList(SmallBlock(config, i) for i in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rotary = RotaryPositions(config)
+        self.rotary = RotaryPositions(config.head_dim, config.rope_theta) if config.positions == "rope" else None
         self.post_init()
+
+    def placed(self, embedded: Tensor, position_ids: Tensor) -> Tensor:
+        """embedded (batch, tokens, hidden_size) → the same, with what is added for the positions (batch, tokens)."""
+        if self.config.positions == "sinusoidal":
+            # the embedding is scaled up first, so that it is not drowned (Vaswani et al. 2017, section 3.4)
+            added = sinusoidal_at(position_ids, self.config.hidden_size).to(embedded.dtype)
+            return embedded * self.config.hidden_size**0.5 + added
+        if self.config.positions == "learned":
+            rows = self.config.max_position_embeddings
+            if int(position_ids.max()) >= rows:
+                raise ValueError(f"learned positions end after {rows} tokens: give a shorter text")
+            return embedded + self.embed_positions(position_ids)
+        return embedded
+
+    def mask(self, hidden_states: Tensor, attention_mask, past_key_values, position_ids: Tensor) -> Any:
+        """What is added to the scores, or may be looked at (bool): (batch, 1 or heads, query tokens, key tokens); None
+        where the attention function knows it by itself."""
+        biased = self.config.positions == "alibi"
+        mask: Any = create_causal_mask(  # an encoder's too: it reads config.is_causal
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            allow_is_causal_skip=not biased,
+        )
+        if not biased:
+            return mask
+        dtype, device = hidden_states.dtype, hidden_states.device
+        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        queries = torch.arange(seen, seen + hidden_states.shape[1], device=device)
+        keys = torch.arange(mask.shape[-1], device=device)
+        bias = alibi_biases(alibi_slopes(self.config.num_attention_heads).to(device), queries, keys).to(dtype)
+        visible = mask if mask.dtype == torch.bool else mask == 0
+        return torch.where(visible, bias, torch.finfo(dtype).min)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -197,19 +217,14 @@ class SmallModel(SmallPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         hidden_states = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        if use_cache and past_key_values is None:
+        if use_cache and past_key_values is None and self.config.is_causal:
             past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = torch.arange(seen, seen + hidden_states.shape[1], device=hidden_states.device)[None]
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=hidden_states,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-        )
-        position_embeddings = self.rotary(position_ids, hidden_states.dtype)
+        hidden_states = self.placed(hidden_states, position_ids)
+        mask = self.mask(hidden_states, attention_mask, past_key_values, position_ids)
+        position_embeddings = self.rotary(position_ids, hidden_states.dtype) if self.rotary is not None else None
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
@@ -228,6 +243,8 @@ class SmallForCausalLM(SmallPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
+        if not config.is_causal:
+            raise ValueError("an encoder sees the next token, so it predicts none: use SmallModel")
         self.model = SmallModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()

@@ -8,20 +8,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "attention_core"
 # each imports only from those before it (design.md, section 2); a folder counts as one
-ORDER = ["errors", "attention", "tokens", "transformer", "stored", "layer", "saving", "record", "seam", "maps"]
-ORDER += [
-    "checking",
-    "recording",
-    "tracing",
-    "wiring",
-    "worksheet",
-    "filling",
-    "lens",
-    "language",
-    "checkpoint",
-    "memory",
-]
-ORDER += ["loading", "hub", "unpacking", "models", "heads", "views", "cache_layers", "cache_size"]
+ORDER = ["errors", "attention", "tokens", "encodings", "transformer", "stored", "layer", "saving", "record"]
+ORDER += ["seam", "maps", "checking", "recording", "tracing", "wiring", "worksheet", "filling", "lens"]
+ORDER += ["language", "checkpoint", "memory", "loading", "hub", "unpacking", "models", "variants", "ordering", "needle"]
+ORDER += ["heads", "views", "cache_layers", "cache_size"]
 ORDER += ["known_models", "roofline", "sampling", "rows", "run", "ledger", "passes", "generation"]
 ORDER += ["run_file", "work", "paging", "keeping", "lab"]
 ORDER += ["scorer", "aim", "perturbed", "projecting", "attended", "attribution", "credibility", "direct"]

@@ -5,6 +5,8 @@ python -m training.measure_road
 
 import argparse
 import json
+import statistics
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,13 @@ from attention_core.seq2seq.sounds import END, PAD, VOCABULARY, letter_numbers, 
 from attention_core.seq2seq.speaker import Speaker
 from attention_core.seq2seq.stations import ASSETS, STATIONS, load_station
 from training.road_card import card
+from training.train_road import WORDS, loss_of
 from training.words import SEED, Word, read_dictionary, split
 
 TOGETHER = 512  # words that are said at once
 LENGTHS = [(1, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (10, 10), (11, 11), (12, 12), (13, 34)]  # letters
 LONG = 10  # letters
+TIMED = 15  # steps
 SAMPLE = 40  # words whose sounds are kept, to be said again by a test
 
 
@@ -66,6 +70,17 @@ def round_all(share: float, low: float, high: float) -> dict[str, float]:
     return {"share": round(float(share), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
 
 
+def step_milliseconds(name: str, words: list[Word]) -> float:
+    """How long one step of the training takes by itself: the median of TIMED ones on the same words. The seconds of the
+    training log were taken while other work ran."""
+    model, took = STATIONS[name].make().train(), []
+    for _ in range(TIMED):
+        began = time.perf_counter()
+        loss_of(model, words[:WORDS]).backward()
+        took.append(time.perf_counter() - began)
+    return round(1000 * statistics.median(took), 1)
+
+
 def measure(name: str, folder: Path, words: list[Word]) -> dict:
     model = load_station(name, folder)
     said = said_by(model, words)
@@ -79,6 +94,7 @@ def measure(name: str, folder: Path, words: list[Word]) -> dict:
     counted = [steps(model, len(word.spelling) + 1, len(one) + 1) for word, one in zip(words, said, strict=True)]
     return {
         **among(letters > 0),
+        "step_milliseconds": step_milliseconds(name, words),
         "by_length": [
             {"from": low, "to": high, **among((letters >= low) & (letters <= high))} for low, high in LENGTHS
         ],

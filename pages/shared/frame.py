@@ -13,9 +13,11 @@ from attention_core.record import Capture
 from . import selection
 from .examples import examples
 from .messages import notice
-from .options import LONGEST
+from .options import LONGEST, WORDS
 from .other_models import ask_for_consent, choices, needs_consent, open_popover, title_of
 from .share import share_button
+
+OWN_INPUT = ("positions",)  # pages, by their URL, that ask for what they read in their own place
 
 
 @st.cache_resource
@@ -56,15 +58,7 @@ def text_and_model() -> None:
         # A text with line breaks needs a box that can hold them.
         box = st.text_area if "\n" in st.session_state.text else st.text_input
         box("Text", key="text", on_change=selection.text_changed, width="stretch", disabled=recorded)
-        st.selectbox(
-            "Model",
-            choices(st.session_state.model),
-            key="model",
-            format_func=title_of,
-            on_change=selection.model_changed,
-            width=250,
-        )
-        open_popover(engine())
+        choose_model()
         with st.popover("Examples"):
             for number, example in enumerate(examples()):
                 st.button(
@@ -74,6 +68,30 @@ def text_and_model() -> None:
                     args=(number,),
                     width="stretch",
                 )
+
+
+def word_field() -> None:
+    """What the page "Road" reads instead of a text."""
+    with st.container(horizontal=True, vertical_alignment="bottom", key="reading"):
+        st.text_input("Word", key="word", on_change=selection.word_changed, width="stretch")
+        with st.popover("Examples"):
+            for word, what in WORDS.items():
+                st.button(
+                    f"{word}: {what}", key=f"word-{word}", on_click=selection.chose_word, args=(word,), width="stretch"
+                )
+
+
+def choose_model() -> None:
+    """The model, and the place to open another one."""
+    st.selectbox(
+        "Model",
+        choices(st.session_state.model),
+        key="model",
+        format_func=title_of,
+        on_change=selection.model_changed,
+        width=250,
+    )
+    open_popover(engine())
 
 
 def _recorded_text() -> str:

@@ -13,6 +13,9 @@ from attention_core.heads import SCORES
 from attention_core.known_models import KNOWN
 from attention_core.roofline import DEVICES
 from attention_core.scorer import BASELINES
+from attention_core.seq2seq.original import HEADS, LAYERS
+from attention_core.seq2seq.stations import STATIONS
+from attention_core.variants import ENCODINGS
 from attention_core.views import BETWEEN, COMBINE
 
 DTYPES = {"float32": "float32, exact", "bfloat16": "bfloat16", "float16": "float16", "int8": "int8 weights"}
@@ -21,6 +24,25 @@ VIEWS = {"heat": "Heat map", "lines": "Lines", "distance": "Distance"}
 PER = {"one": "100%", "head": "head’s largest", "row": "row’s largest"}
 AGAINST = {"": "nothing", "head": "another head", "text": "another text", "model": "another model"}
 TABS = {"growth": "Growth", "why": "Why", "bytes": "Bytes", "lab": "Lab"}  # of the page "KV cache"
+ORDERS = {  # of the page "Positions"
+    "ways": "The five ways",
+    "shuffle": "Shuffle",
+    "longer": "Longer texts",
+    "needle": "Needle",
+}
+SENTENCE = "once upon a time there was a little girl"
+TURNED = "4, 5, 6, 7, 8, 0, 1, 2, 3"  # its order at first: “there was a little girl once upon a time”
+NEEDLE = "My friend is called Anna."
+ROADS = {"length": "Where it breaks", "steps": "Steps in a row", "papers": "The papers"}  # of the page "Road"
+CROSS = [f"{layer}.{head}" for layer in range(LAYERS) for head in range(HEADS)]  # of its Transformer
+WORDS = {  # its examples
+    "through": "seven letters, three sounds",
+    "knowledge": "a letter that nobody says",
+    "wednesday": "more than one",
+    "phoneme": "two letters for one sound",
+    "responsibilities": "long",
+    "blorptastic": "no such word",
+}
 BITS = {"32": "fp32", "16": "bf16", "8": "int8", "4": "int4"}
 POLICIES = {
     "window": "Only the newest rows",
@@ -171,6 +193,22 @@ OPTIONS: dict[str, Option] = {
     "row": place(),
     "rounded_to": one_of(ROUNDED_TO, "4"),
     "other": text(),
+    "order": one_of(ORDERS, "ways"),
+    "encoding": one_of(ENCODINGS, "sinusoidal"),
+    "turned": count(5, 0, 127),
+    "sentence": replace(text(), default=SENTENCE),
+    "words_order": listed(r"[0-9]{1,2}", "a list such as 3, 0, 1, 2: the words in their new order"),
+    "both_ways": flag(),
+    "small_layer": count(),
+    "small_head": count(),
+    "small_row": place(),
+    "needle": replace(text(), default=NEEDLE),
+    "word": replace(text(), default="through"),
+    "station": one_of(dict.fromkeys(STATIONS, ""), "additive"),
+    "sound": place(),
+    "letter": place(),
+    "cross": one_of(dict.fromkeys(["", *CROSS], ""), ""),
+    "road": one_of(ROADS, "length"),
     "vs_model": Option("", lambda given: given if len(given) < 400 else None, in_words="a model"),
 }
 

@@ -1,8 +1,8 @@
 """The one linked selection: model, text, layer, head, token, and how they are shown. Its home is the URL.
 
 app.py calls read_url() before any widget is made: what the URL says is checked and put into the session state, a bad
-value becomes a sentence and the default. Widgets and components change it through write_url(); the next read_url() makes an
-entry in the browser's history of it, so that Back undoes every change and a link reopens what its sender saw.
+value becomes a sentence and the default. Widgets and components change it through write_url(); the next read_url()
+makes an entry in the browser's history of it, so that Back undoes every change and a link reopens what its sender saw.
 """
 
 import re
@@ -27,6 +27,14 @@ CALLED = {  # in a sentence, where the name itself says too little
     "path": "steps of integrated gradients",
     "samples": "samples of Shapley values",
     "method": "methods",
+    "order": "part of the page",
+    "road": "lower part",
+    "cross": "head of the Transformer",
+    "turned": "position",
+    "small_layer": "layer",
+    "small_head": "head",
+    "small_row": "row",
+    "words_order": "order of the words",
 }
 OF_TEXT = (
     "token",
@@ -180,7 +188,7 @@ def last_view() -> dict[str, Any]:
 def restore(view: dict[str, Any]) -> None:
     """Show a view's places again, without touching what was typed."""
     for name, value in view.items():
-        if name not in ("model", "text", "target_text", "second", "dtype"):
+        if name not in ("model", "text", "target_text", "second", "dtype", "word"):
             st.session_state[name] = value
 
 
@@ -331,6 +339,35 @@ def chose_lab_example() -> None:
 def opened_run(name: str | None) -> None:
     """Show a run from a file, or no longer."""
     write_url(run=name, at=None, until=None, forced=None, row=None, layer=None, head=None)
+
+
+def sentence_changed() -> None:
+    """Other words: the order of the old ones means nothing."""
+    write_url(words_order=None, small_row=None)
+
+
+def chose_order(order: list[int]) -> None:
+    """The words of a sentence in another order."""
+    write_url(words_order=", ".join(map(str, order)))
+
+
+def word_changed() -> None:
+    """Another word: its sounds and letters are others."""
+    write_url(sound=None, letter=None)
+
+
+def chose_word(word: str) -> None:
+    write_url(word=word, sound=None, letter=None)
+
+
+def chose_cell(station: str, sound: int | None, letter: int | None) -> None:
+    """A weight of a station of the road; None: the station alone."""
+    write_url(station=station, sound=sound, letter=letter)
+
+
+def chose_cross(head: str) -> None:
+    """Another head of the road's Transformer, which is looked at, too."""
+    write_url(station="transformer", cross=head, sound=None, letter=None)
 
 
 def chose_token(token: int, add: bool = False) -> None:
