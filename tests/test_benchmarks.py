@@ -34,3 +34,4 @@ def test_interaction():
     assert "median" in run("interaction")
     assert "all steps: median" in run("steps")
     assert "scrubbing, all layers: median" in run("cache")
+    assert "a new word: median" in run("road")

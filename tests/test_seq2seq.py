@@ -26,6 +26,7 @@ from attention_core.seq2seq.sounds import (
     sound_numbers,
     spelled,
 )
+from attention_core.seq2seq.stations import load_station, results
 
 TWO = Sizes(embedding=2, hidden=2)
 STATES = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])  # h̄_0 … h̄_2 of a word of three letters
@@ -369,3 +370,15 @@ def test_spelling():
 def test_what_is_no_word_is_said(word, told):
     with pytest.raises(HeadlightError, match=told):
         spelled(word)
+
+
+def test_stations_that_cannot_be_loaded(tmp_path):
+    with pytest.raises(HeadlightError, match="There is no station “seq2seq”: choose one of bottleneck"):
+        load_station("seq2seq")
+    with pytest.raises(HeadlightError, match="One fixed vector.*get the folder"):
+        load_station("bottleneck", tmp_path)
+    (tmp_path / "bottleneck.safetensors").write_bytes(b"no weights")
+    with pytest.raises(HeadlightError, match="get the folder"):
+        load_station("bottleneck", tmp_path)
+    with pytest.raises(HeadlightError, match="get the folder"):
+        results(tmp_path)

@@ -118,7 +118,7 @@ def main() -> None:
     log = json.loads((args.folder / "training_log.json").read_text())
     stations = {}
     for name in args.stations:
-        trained = {key: log[name][key] for key in ("parameters", "seconds", "steps", "epochs")}
+        trained = {key: log[name][key] for key in ("parameters", "seconds", "steps", "epochs", "rate")}
         trained["training_steps"] = trained.pop("steps")
         stations[name] = trained | measure(name, args.folder, test)
         print(name, stations[name]["wrong"], "long", stations[name]["long"]["wrong"], flush=True)

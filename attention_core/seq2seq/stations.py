@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import HeadlightError
@@ -16,6 +17,7 @@ from .original import Original
 from .speaker import Speaker
 
 ASSETS = Path(__file__).parents[2] / "assets" / "road"
+GET_THEM = "get the folder assets/road/ of the project again"
 CHO = "Cho et al. and Sutskever et al."
 BAHDANAU = "Bahdanau, Cho and Bengio"
 LUONG = "Luong, Pham and Manning"
@@ -123,14 +125,20 @@ STATIONS = {
 
 
 def load_station(name: str, folder: Path = ASSETS) -> Speaker:
-    """A trained station, in float32, ready to be asked; raises HeadlightError where there is none of that name."""
+    """A trained station, in float32, ready to be asked; raises HeadlightError for another name, or without its file."""
     if name not in STATIONS:
         raise HeadlightError(f"There is no station “{name}”: choose one of {', '.join(STATIONS)}.")
-    model = STATIONS[name].make()
-    model.load_state_dict(load_file(folder / f"{name}.safetensors"))
+    model, file = STATIONS[name].make(), folder / f"{name}.safetensors"
+    try:
+        model.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise HeadlightError(f"The weights of “{STATIONS[name].title}” cannot be read: {GET_THEM}.") from error
     return model.float().eval()
 
 
-def results() -> dict:
-    """What training/measure_road.py measured on the words that no station learnt."""
-    return json.loads((ASSETS / "results.json").read_text(encoding="utf-8"))
+def results(folder: Path = ASSETS) -> dict:
+    """What training/measure_road.py measured on the words that no station learnt; HeadlightError without the file."""
+    try:
+        return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HeadlightError(f"The measurements of the stations cannot be read: {GET_THEM}.") from error

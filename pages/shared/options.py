@@ -36,10 +36,10 @@ NEEDLE = "My friend is called Anna."
 ROADS = {"length": "Where it breaks", "steps": "Steps in a row", "papers": "The papers"}  # of the page "Road"
 CROSS = [f"{layer}.{head}" for layer in range(LAYERS) for head in range(HEADS)]  # of its Transformer
 WORDS = {  # its examples
+    "forthcoming": "none of them learnt it",
     "through": "seven letters, three sounds",
     "knowledge": "a letter that nobody says",
     "wednesday": "more than one",
-    "phoneme": "two letters for one sound",
     "responsibilities": "long",
     "blorptastic": "no such word",
 }
@@ -203,7 +203,7 @@ OPTIONS: dict[str, Option] = {
     "small_head": count(),
     "small_row": place(),
     "needle": replace(text(), default=NEEDLE),
-    "word": replace(text(), default="through"),
+    "word": replace(text(), default="forthcoming"),
     "station": one_of(dict.fromkeys(STATIONS, ""), "additive"),
     "sound": place(),
     "letter": place(),

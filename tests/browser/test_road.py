@@ -67,7 +67,7 @@ def said() -> dict[str, Saying]:
 
 def test_a_word_that_no_dictionary_has(page: Page, server: str, said: dict[str, Saying]):
     opened(page, address(server))
-    expect(page.get_by_label("Word", exact=True)).to_have_value("through")
+    expect(page.get_by_label("Word", exact=True)).to_have_value("forthcoming")
     page.get_by_label("Word", exact=True).fill(WORD)
     page.keyboard.press("Enter")
     expect(picture(page)).to_have_attribute("data-word", WORD, timeout=2000)  # what was promised of this page
@@ -206,7 +206,7 @@ def test_what_is_no_word_is_told_and_the_last_one_stays(page: Page, server: str,
 def test_nonsense_in_a_link_is_told(page: Page, server: str, parts: dict, sentence: str):
     opened(page, address(server, **parts))
     expect(page.locator(".st-key-messages")).to_contain_text(sentence)
-    expect(picture(page)).to_have_attribute("data-word", "through")
+    expect(picture(page)).to_have_attribute("data-word", "forthcoming")
 
 
 def test_examples(page: Page, server: str):
@@ -216,7 +216,7 @@ def test_examples(page: Page, server: str):
     expect(picture(page)).to_have_attribute("data-word", "responsibilities")
     assert in_url(page, "sound") is None
     page.go_back()
-    expect(picture(page)).to_have_attribute("data-word", "through")
+    expect(picture(page)).to_have_attribute("data-word", "forthcoming")
 
 
 def test_where_it_breaks(page: Page, server: str):
