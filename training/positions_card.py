@@ -123,8 +123,8 @@ def card(told: dict[str, Any]) -> str:
         order_used(told) + "\n",
         "## Use them, train them again\n",
         "```python\nfrom attention_core.variants import load_variant, results\n\n"
-        'lm = load_variant("alibi")                    # or load_variant("none", causal=False): an encoder\n'
-        'results()["alibi"].loss                       # nats per token, by bin of positions\n```\n',
+        'lm = load_variant("alibi")  # or load_variant("none", causal=False): an encoder\n'
+        'results()["alibi"].loss  # nats per token, by bin of positions\n```\n',
         "```bash\npython -m training.train_positions      # writes weights, tokenizer, logs\n"
         "python -m training.measure_positions    # writes this card, results.json and passages.npy\n"
         "pytest tests/test_positions_models.py   # do the weights still give these figures?\n```\n",

@@ -35,8 +35,8 @@ TOLD = {
         "Every position has a vector of its own, made of sines and cosines, which is added to the token’s vector. The "
         "first numbers change quickly from position to position, the last ones slowly, like the hands of a clock.",
         "Nothing is learned, and there is a vector for every position however far.",
-        r"PE_{p,\,2i} = \sin\!\left(\frac{p}{10000^{2i/d}}\right), \qquad PE_{p,\,2i+1} = "
-        r"\cos\!\left(\frac{p}{10000^{2i/d}}\right)",
+        r"\begin{gathered} PE_{p,\,2i} = \sin\!\left(\frac{p}{10000^{2i/d}}\right) \\[4pt] PE_{p,\,2i+1} = "
+        r"\cos\!\left(\frac{p}{10000^{2i/d}}\right) \end{gathered}",
         "p is the position, d how many numbers a vector has, i counts the pairs of a sine and a cosine from 0.",
         "Vaswani et al. 2017, “Attention is all you need”, section 3.5",
     ),
@@ -55,9 +55,10 @@ TOLD = {
         "Nothing is added to the tokens’ vectors. The numbers of every query and key are taken in pairs, and each pair "
         "is turned like the hand of a dial: the farther on in the text, the farther round. Each has its own speed.",
         "When a query meets a key, only the angle between the two counts, and that is their distance.",
-        r"\begin{pmatrix} x' \\ y' \end{pmatrix} = \begin{pmatrix} \cos p\,\theta_i & -\sin p\,\theta_i \\ "
-        r"\sin p\,\theta_i & \cos p\,\theta_i \end{pmatrix} \begin{pmatrix} x \\ y \end{pmatrix}, \qquad "
-        r"\theta_i = 10000^{-2i/d}",
+        r"\begin{gathered} \begin{pmatrix} x' \\ y' \end{pmatrix} = "
+        r"\begin{pmatrix} \cos p\,\theta_i & -\sin p\,\theta_i \\ "
+        r"\sin p\,\theta_i & \cos p\,\theta_i \end{pmatrix} \begin{pmatrix} x \\ y \end{pmatrix} \\[4pt] "
+        r"\theta_i = 10000^{-2i/d} \end{gathered}",
         "x and y are the two numbers of pair i, p is the position, θ how far the pair turns at every step, d how many "
         "numbers a query has.",
         "Su et al. 2021, “RoFormer”, equations 15 and 34",
