@@ -104,7 +104,8 @@ def hunting(lm: LanguageModel, sentence: str, on_pass: OnPass = lambda done, tot
     needle = as_needle(sentence)
     if not lm.predicts or lm.has_target or lm.tokenizer is None or not lm.tokenizer.is_fast:
         raise HeadlightError(
-            f"{lm.name} does not write on from a text, so it cannot be asked for the needle: choose a decoder above."
+            f"{lm.name} reads a text but does not write on from it, so it cannot be asked for the needle: choose a "
+            "decoder, a model that writes."
         )
     haystack = Haystack(lm, needle)
     distances = [d for d in DISTANCES if haystack.room is None or d <= haystack.room]

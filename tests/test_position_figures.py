@@ -132,7 +132,8 @@ def test_slopes_and_penalties():
     np.testing.assert_allclose(figure.data[2].y, -np.arange(11) / 64)
     assert "a token 10 away gets 8.2%" in words.slopes_in_words(slopes)
     assert "At 10 tokens of distance is added −2.50 by head 0" in words.penalties_in_words(penalties)[1]
-    assert tables.penalties_table(penalties, slopes).rows[-1][:3] == ("10", "−2.5", "8.2%")
+    assert tables.penalties_table(penalties).rows[-1][:2] == ("10", "−2.5")
+    assert tables.left_table(penalties).rows[-1][:2] == ("10", "8.2%")
 
 
 @pytest.mark.parametrize("encoding", ["sinusoidal", "rope", "none"])
@@ -157,7 +158,10 @@ def test_the_curve_of_what_does_not():
 def test_half_of_the_dot_product():
     flat = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)
     found = ByDistance(torch.arange(4), flat, flat, flat, 0.0)
-    assert "fallen to half at distance 2" in words.products_in_words(found, "rope")[1]
+    assert "first falls to half at distance 2. " in words.products_in_words(found, "rope")[1]
+    wavy = torch.tensor([4.0, 1.0, 3.0, 1.0], dtype=torch.float64)
+    found = ByDistance(torch.arange(4), wavy, wavy, wavy, 0.0)
+    assert "at distance 1, and is above it again later." in words.products_in_words(found, "rope")[1]
 
 
 # ── words in another order ──────────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +239,9 @@ def test_the_loss_has_a_line_and_an_interval_for_each():
     assert title == "Trained on 32 tokens, read 2 times as many"
     assert (
         said[0].startswith("ALiBi holds")
-        and said[1] == "The loss of the others rises there: Learned by 0.50 nats a token."
+        and said[1]
+        == "The loss of the others rises from the last 16 positions of the training to the last 16 here: "
+        "Learned by 0.50 nats a token."
     )
     assert said[2] == "It is 0.1 nats higher from position 32 (Learned)." and "7 texts" in said[-1]
     assert words.risen_at(measured(0.05)["learned"]) is None
@@ -275,7 +281,8 @@ def test_the_needle_in_figures_words_and_tables():
 def test_a_needle_that_is_missed():
     assert needles.needle_in_words(hunted(ranks=(2, 3, 5)), "It")[0] == "It does not find the needle"
     said = needles.needle_in_words(hunted(ranks=(1, 3, 1)), "It")
-    assert said[0] == "It finds the needle up to 1,000 tokens back" and "It misses it at 50." in said[2]
+    assert said[0] == "It finds the needle at 2 of 3 distances" and "It misses it at 50." in said[2]
+    assert said[1].startswith("The farthest is 1,000 tokens back: there “")
     pale = hunted()
     for one in pale.found:
         one.weights.mul_(0.01)

@@ -84,22 +84,26 @@ def test_the_ends_are_not_the_strongest_cell():
 def test_who_agrees():
     three = {"bottleneck": saying("bottleneck", "N EH", []), "additive": saying(), "dot": saying("dot")}
     title, others = words.agreement_in_words(three)
-    assert (title, others) == ("Two of three stations say ni", ["One fixed vector says nɛ."])
+    assert (title, others) == ("Two of three stations say ni", ["One fixed vector says nɛ.", words.NO_JUDGE])
     three["transformer"] = saying("transformer", "N EH", [])
     three["general"] = saying("general")
     _, others = words.agreement_in_words(three)
-    assert others == ["One fixed vector and The Transformer say nɛ."]
-    assert words.agreement_in_words({"additive": saying(), "dot": saying("dot")}) == ("All two stations say ni", [])
+    assert others == ["One fixed vector and The Transformer say nɛ.", words.NO_JUDGE]
+    both = {"additive": saying(), "dot": saying("dot")}
+    assert words.agreement_in_words(both) == ("All two stations say ni", [words.NO_JUDGE])
     apart = {"additive": saying(), "dot": saying("dot", "K")}
-    assert words.agreement_in_words(apart) == ("The two stations say two different things", [])
+    assert words.agreement_in_words(apart) == ("The two stations say two different things", [words.NO_JUDGE])
+
+
+FROM_0 = "Letters and sounds count from 0."
 
 
 def test_a_cell_in_words():
     title, rest = words.cell_in_words(saying(), alignment(), Cell(1, 2))
     assert title == "Additive attention: i (IY) looks 50.0% at “e” (letter 2)"
-    assert rest == [f"Its score is −{abs(np.log(0.5)):.3f}.", "No letter weighs more for this sound."]
+    assert rest == [f"Its score is −{abs(np.log(0.5)):.3f}.", "No letter weighs more for this sound.", FROM_0]
     _, rest = words.cell_in_words(saying(), alignment(), Cell(0, 0))
-    assert rest[-1] == "The most, 60.0%, goes to “n” (letter 1)."
+    assert rest[1:] == ["The most, 60.0%, goes to “n” (letter 1).", FROM_0]
     title, _ = words.cell_in_words(saying(), alignment(), Cell(2, 4))
     assert title == "Additive attention: the end looks 90.0% at the end"
     head = alignment(layer=1, head=3)
@@ -123,7 +127,7 @@ def test_outside_of_the_window():
     assert rest == ["It is outside of the window."]
     assert [f.filled.count(r"\mathrm{score}") for f in of_cell(saying("local-p"), one, Cell(0, 4))] == [0]
     _, rest = words.cell_in_words(saying("local-p"), one, Cell(0, 2))
-    assert rest[-1] == f"With the bell curve the row sums to {100 * one.weights[0].sum():.1f}%."
+    assert rest[-2] == f"With the bell curve the row sums to {100 * one.weights[0].sum():.1f}%."
     assert tables.weights_tables(saying("local-p"), one)[0].rows[0][5] == "—"
 
 
@@ -175,12 +179,20 @@ def test_the_curves_and_their_bands(found):
 def test_the_curves_in_words(found):
     title, rest = words.lengths_in_words(found, "additive")
     assert title == "Of words with 10 letters and more Additive attention says 40.0% wrong, the fixed vector 60.0%"
-    assert rest[0] == "Of shorter words it is 20.0% and 20.0%."
-    assert rest[1] == "The Transformer makes the fewest mistakes in long words, 35.0%."
+    assert rest[0] == "Of shorter words Additive attention says 20.0% wrong, the fixed vector 20.0%."
+    assert rest[1] == (
+        "The Transformer makes the fewest mistakes in long words, 35.0%; the interval of Additive attention meets its "
+        "own."
+    )
     assert "3,702 words that no station learnt" in rest[2]
+    found["stations"]["additive"]["long"]["wrong"] = {"share": 0.3, "low": 0.28, "high": 0.32}
+    _, rest = words.lengths_in_words(found, "additive")
+    assert rest[1] == "Additive attention makes the fewest mistakes in long words, 30.0%."
+    assert rest[2] == "The Transformer, at 35.0%, is not the best at this size and after so short a training."
+    found["stations"]["additive"]["long"]["wrong"] = {"share": 0.4, "low": 0.38, "high": 0.43}
     title, rest = words.lengths_in_words(found, "bottleneck")
     assert title == "The fixed vector says 60.0% of words with 10 letters and more wrong"
-    assert rest[0] == "Of shorter words it is 20.0%."
+    assert rest[0] == "Of shorter words it says 20.0% wrong."
 
 
 def test_the_curves_as_a_table(found):
@@ -216,8 +228,9 @@ def test_steps_in_a_row(three, found):
     assert list(figure.data[0].y) == ["One fixed vector", "Additive attention", "The Transformer"]
     title, rest = words.steps_in_words(three)
     assert title == "To learn this word the Transformer needs two steps in a row, additive attention 8"
-    assert "5 with the end, and then say sound by sound, 3." in rest[1]
-    assert "3 steps for the Transformer" in rest[2]
+    assert "5 with the end, and then says sound by sound, 3;" in rest[1]
+    assert "as if what each station says were right" in rest[1]
+    assert "3 steps for the Transformer" in rest[3]
     alt = words.steps_alt(three)
     assert alt.startswith("Steps in a row for “knee”. One fixed vector: reading 5, learning 3, saying 3; ")
     row = tables.steps_table(three, found).rows[2]

@@ -91,7 +91,9 @@ def measure(name: str, folder: Path, words: list[Word]) -> dict:
     def among(chosen: np.ndarray) -> dict:
         return measured(wrong[chosen], edits[chosen], sounds[chosen])
 
-    counted = [steps(model, len(word.spelling) + 1, len(one) + 1) for word, one in zip(words, said, strict=True)]
+    reading = [steps(model, len(word.spelling) + 1, 0).reading for word in words]
+    learning = [steps(model, 0, len(word.said[0]) + 1).learning for word in words]  # the first listed is learnt
+    saying = [steps(model, 0, len(one) + 1).saying for one in said]
     return {
         **among(letters > 0),
         "step_milliseconds": step_milliseconds(name, words),
@@ -101,8 +103,8 @@ def measure(name: str, folder: Path, words: list[Word]) -> dict:
         "long": among(letters >= LONG),
         "short": among(letters < LONG),
         "steps": {
-            part: round(float(np.mean([getattr(one, part) for one in counted])), 2)
-            for part in ("reading", "learning", "saying")
+            part: round(float(np.mean(counts)), 2)
+            for part, counts in (("reading", reading), ("learning", learning), ("saying", saying))
         },
         "sample": {word.spelling: " ".join(one) for word, one in list(zip(words, said, strict=True))[:SAMPLE]},
     }

@@ -203,6 +203,7 @@ function paintCard(state, at) {
   }
   if (told.heads.length) card.select.value = told.head;
   set(card.select, "aria-label", `Head of ${told.title}, layer.head`);
+  set(card.which, "title", "layer.head; at first the one whose letters tell most about the sounds");
   [card.empty.hidden, card.stack.hidden] = [told.rows > 0, told.rows === 0];
   say(card.empty, told.empty);
   set(card.empty, "aria-pressed", data.chosen.station === told.station);

@@ -82,10 +82,13 @@ def needle_in_words(hunted: Hunted, model: str) -> list[str]:
         far = max(one.distance for one in hits)
         misses = [one.distance for one in found if one.distance < far and one.rank > 1]
         title = f"{model} finds the needle up to {counted(far, 'token')} back"
+        if misses:
+            title = f"{model} finds the needle at {len(hits)} of {len(found)} distances"
         nearest = next(one for one in hits if one.distance == far)
+        there = f"The farthest is {far:,} tokens back: there" if misses else "There"
         said = [
-            f"There “{answer}” is the most likely next word, with {chance(nearest.chance)}; without the needle it has "
-            f"{chance(nearest.without)}."
+            f"{there} “{answer}” is the most likely next word, with {chance(nearest.chance)}; without the needle it "
+            f"has {chance(nearest.without)}."
         ]
         if misses:
             said.append(f"It misses it at {listed([str(miss) for miss in misses])}.")

@@ -1,6 +1,6 @@
 """How order gets into a Transformer, as tables of exact numbers. Knows nothing about pages, and runs no model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def _marks(count: int) -> list[int]:
     return sorted({mark for mark in MARKS if mark < count} | {count - 1})
 
 
-def matrix_table(table: np.ndarray, numbers: int = 8) -> Table:
+def matrix_table(table: np.ndarray, numbers: int = 4) -> Table:
     """Some rows of the encoding: the first numbers and the last one."""
     size = table.shape[1]
     columns = [*range(min(numbers, size - 1)), size - 1]
@@ -51,22 +51,19 @@ def products_table(found: ByDistance) -> Table:
     return Table(("distance", "dot product, mean", "5% of the pairs are below", "5% are above"), tuple(rows))
 
 
-def penalties_table(penalties: np.ndarray, slopes: np.ndarray) -> Table:
-    """What is added to a score, and what is left of a weight for it."""
-    heads = range(len(slopes))
-    names = [name for h in heads for name in (f"head {h}: added", "weight left")]
-    rows = [
-        (
-            str(k),
-            *(
-                part
-                for h in heads
-                for part in (written(float(penalties[h, k]), ".4g"), percent(np.exp(float(penalties[h, k]))))
-            ),
-        )
-        for k in _marks(penalties.shape[1])
-    ]
-    return Table(("distance", *names), tuple(rows))
+def penalties_table(penalties: np.ndarray) -> Table:
+    """What is added to a score at some distances: (heads, distances)."""
+    return _by_head("added to a score at distance", penalties, lambda value: written(value, ".4g"))
+
+
+def left_table(penalties: np.ndarray) -> Table:
+    """What is left of a weight for it."""
+    return _by_head("left of a weight at distance", penalties, lambda value: percent(np.exp(value)))
+
+
+def _by_head(what: str, penalties: np.ndarray, said: Callable[[float], str]) -> Table:
+    rows = [(str(k), *(said(float(row[k])) for row in penalties)) for k in _marks(penalties.shape[1])]
+    return Table((what, *(f"head {head}" for head in range(len(penalties)))), tuple(rows))
 
 
 def orders_table(told: Mapping[tuple[str, bool], Told]) -> Table:

@@ -154,7 +154,9 @@ def products_in_words(found: ByDistance, encoding: str) -> list[str]:
             f"{ends} Pairs at the same distance differ by up to {written(found.spread, '.2f')}: the table was learned "
             "row by row, and nothing makes it treat equal distances alike.",
         ]
-    near = f" It has fallen to half at distance {half}." if half is not None else ""
+    near = f" It first falls to half at distance {half}" if half is not None else ""
+    if half is not None:
+        near += ", and is above it again later." if bool((found.mean[half:] > found.mean[0] / 2).any()) else "."
     return [
         "It depends on the distance alone.",
         f"{ends}{near} Of all pairs at the same distance, no two differ by more than {small(found.spread)}.",
@@ -256,7 +258,11 @@ def loss_in_words(measured: Mapping[str, Measured]) -> list[str]:
     if breaks:
         parts = [f"{ENCODINGS[one.encoding]} by {written(one.rise.mean, '.2f')}" for one in breaks]
         whose = "The loss of the others" if holds else "The loss"
-        said.append(f"{whose} rises there: {listed(parts)} nats a token.")
+        step = int(first.positions[1] - first.positions[0])
+        said.append(
+            f"{whose} rises from the last {step} positions of the training to the last {step} here: {listed(parts)} "
+            "nats a token."
+        )
         begins = [(at, ENCODINGS[one.encoding]) for one in breaks if (at := risen_at(one)) is not None]
         if begins:
             said.append(
@@ -301,7 +307,12 @@ def models_in_words(measured: Mapping[str, Measured]) -> str:
     first = next(iter(measured.values()))
     size = f"about {round(first.parameters, -3):,} numbers each"
     read = f"{first.tokens / 1e6:.1f} million tokens of children’s stories, at most {first.trained_length} at a time"
-    return f"The five small models are our own, {size}, trained alike on {read}. Only the encoding differs."
+    least = min(one.parameters for one in measured.values())
+    more = [
+        f"{ENCODINGS[n]} has {one.parameters - least:,} more" for n, one in measured.items() if one.parameters > least
+    ]
+    differs = f"Only the encoding differs ({listed(more)}: its table)." if more else "Only the encoding differs."
+    return f"The five small models are our own, {size}, trained alike on {read}. {differs}"
 
 
 def change_in_words(change: Change) -> str:

@@ -13,6 +13,7 @@ from .road_cells import Cell, can_look, head_name
 from .words import percent
 
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NO_JUDGE = "Who is right your ear must tell: no dictionary is at hand here."
 NOTHING = f"Nothing to see: everything went through one vector of {SIZES.hidden} numbers."
 
 
@@ -51,15 +52,15 @@ def agreement_in_words(sayings: Mapping[str, Saying]) -> tuple[str, list[str]]:
     most, times = said.most_common(1)[0]
     total = counted(len(sayings))
     if times == len(sayings):
-        return f"All {total} stations say {most}", []
+        return f"All {total} stations say {most}", [NO_JUDGE]
     if times == 1:
-        return f"The {total} stations say {total} different things", []
+        return f"The {total} stations say {total} different things", [NO_JUDGE]
     others = []
     for sounds in said:
         names = [title(name) for name, saying in sayings.items() if spoken(saying) == sounds]
         if sounds != most:
             others.append(f"{listed(names)} {'says' if len(names) == 1 else 'say'} {sounds}.")
-    return f"{counted(times).capitalize()} of {total} stations say {most}", others
+    return f"{counted(times).capitalize()} of {total} stations say {most}", [*others, NO_JUDGE]
 
 
 # ── what they look at ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,6 +87,7 @@ def cell_in_words(saying: Saying, alignment: Alignment, cell: Cell) -> tuple[str
         rest.append(f"The most, {percent(float(row[best]))}, goes to {letter_name(saying, best)}.")
     if alignment.before is not None:
         rest.append(f"With the bell curve the row sums to {percent(float(row.sum()))}.")
+    rest.append("Letters and sounds count from 0.")
     return f"{who(saying, alignment)}: {sound} looks {percent(weight)} at {letter}", rest
 
 
@@ -134,18 +136,31 @@ def lengths_in_words(found: Mapping[str, Any], chosen: str) -> tuple[str, list[s
         return percent(stations[name][which]["wrong"]["share"])
 
     least = min(stations, key=lambda name: stations[name]["long"]["wrong"]["share"])
-    rest = [
-        f"{title(least)} makes the fewest mistakes in long words, {wrong(least, 'long')}.",
+    best = stations[least]["long"]["wrong"]
+    near = [name for name, one in stations.items() if name != least and one["long"]["wrong"]["low"] <= best["high"]]
+    rest = [f"{title(least)} makes the fewest mistakes in long words, {wrong(least, 'long')}."]
+    if near:
+        rest[0] = f"{rest[0][:-1]}; the interval of {listed([title(name) for name in near])} meets its own."
+    if least != "transformer":
+        rest.append(
+            f"The Transformer, at {wrong('transformer', 'long')}, is not the best at this size and after so short a "
+            "training."
+        )
+    rest.append(
         f"Measured on {found['tested']:,} words that no station learnt; the bands and the table have 95% intervals. A "
-        "word is wrong if a single sound differs from all that the dictionary lists.",
-    ]
+        "word is wrong if a single sound differs from all that the dictionary lists."
+    )
     if chosen == "bottleneck":
         said = f"The fixed vector says {wrong(chosen, 'long')} of words with {long} letters and more wrong"
-        return said, [f"Of shorter words it is {wrong(chosen, 'short')}.", *rest]
+        return said, [f"Of shorter words it says {wrong(chosen, 'short')} wrong.", *rest]
     return (
         f"Of words with {long} letters and more {title(chosen)} says {wrong(chosen, 'long')} wrong, the fixed vector "
         f"{wrong('bottleneck', 'long')}",
-        [f"Of shorter words it is {wrong(chosen, 'short')} and {wrong('bottleneck', 'short')}.", *rest],
+        [
+            f"Of shorter words {title(chosen)} says {wrong(chosen, 'short')} wrong, the fixed vector "
+            f"{wrong('bottleneck', 'short')}.",
+            *rest,
+        ],
     )
 
 
@@ -172,10 +187,12 @@ def steps_in_words(sayings: Mapping[str, Saying]) -> tuple[str, list[str]]:
         f"To learn this word the Transformer needs {counted(learning)} steps in a row, additive attention {before}",
         [
             "A step in a row is one that has to wait for the one before it.",
-            f"The others read letter by letter, {old.reading} with the end, and then say sound by sound, "
-            f"{old.learning}. The Transformer takes all letters at once; and while it learns, the right sounds are "
-            "known, so that it takes these at once, too. Many processors can then work side by side: it is quick to "
-            "train.",
+            f"Additive attention reads letter by letter, {old.reading} with the end, and then says sound by sound, "
+            f"{old.learning}; the other stations before the Transformer do the same. The Transformer takes all letters "
+            "at once; and while it learns, the right sounds are known, so that it takes these at once, too. (Learning "
+            "is counted here as if what each station says were right.)",
+            "Many processors can then work side by side on one word. On a single one, and with words so short, that "
+            "saves little: the milliseconds are in the table.",
             f"Saying stays step by step for every station ({new.saying} steps for the Transformer): each sound must be "
             "known before the next can be chosen. A step of the Transformer passes through its layers, one after the "
             "other.",

@@ -37,7 +37,7 @@ ROADS = {"length": "Where it breaks", "steps": "Steps in a row", "papers": "The 
 CROSS = [f"{layer}.{head}" for layer in range(LAYERS) for head in range(HEADS)]  # of its Transformer
 WORDS = {  # its examples
     "forthcoming": "none of them learnt it",
-    "through": "seven letters, three sounds",
+    "through": "hard to guess",
     "knowledge": "a letter that nobody says",
     "wednesday": "more than one",
     "responsibilities": "long",

@@ -10,7 +10,7 @@ from attention_core.needle import LONGEST, Found, Hunted
 from . import frame, selection
 from .coming import as_it_comes
 from .drawn import colours, opened, plot
-from .messages import notice, sentence, told
+from .messages import sentence, told
 from .other_models import ask_for_consent, needs_consent, title_of
 
 HEADS = 4
@@ -38,8 +38,9 @@ def needle() -> None:
     with as_it_comes(asked) as coming:
         hunted, why = coming.now(coming.ask(frame.engine().hunt(asked)))
         if hunted is None:
-            if why:
-                notice(why)
+            if why and not coming.stopped:  # that is said beside “Go on”
+                with said:
+                    told("There is nothing to find", [why])
             return
         with said:
             title, *rest = figures.needle_in_words(hunted, title_of(state.model))

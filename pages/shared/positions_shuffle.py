@@ -8,7 +8,16 @@ import streamlit as st
 from attention_core.errors import HeadlightError
 from attention_core.figures import position_tables as tables
 from attention_core.figures import position_words as words
-from attention_core.ordering import Reading, Words, compare_orders, read_in, read_words, variant, weights_apart
+from attention_core.ordering import (
+    MOST_WORDS,
+    Reading,
+    Words,
+    compare_orders,
+    read_in,
+    read_words,
+    variant,
+    weights_apart,
+)
 from attention_core.variants import ENCODINGS, results
 
 from . import selection
@@ -49,11 +58,16 @@ def sentence_box(model) -> Words:
     """The sentence that is typed, or the first one where it cannot be used."""
     state = st.session_state
     with st.container(key="sentence_row"):
-        st.text_input("Sentence", key="sentence", max_chars=LONGEST, on_change=selection.sentence_changed)
+        st.text_input(
+            f"Sentence of 2 to {MOST_WORDS} words",
+            key="sentence",
+            max_chars=LONGEST,
+            on_change=selection.sentence_changed,
+        )
     try:
         return read_words(model, state.sentence)
     except HeadlightError as problem:
-        notice(str(problem))
+        notice(f"{problem} “{SENTENCE}” is shown.")
         return read_words(model, SENTENCE)
 
 

@@ -79,7 +79,7 @@ def penalties() -> None:
     title, said = words.penalties_in_words(found)
     plot(figures.penalties_figure(found, slope, colours()), "penalties", f"{title} {said}")
     sentence(f"{title} {said}")
-    opened("All numbers", "penalty_numbers", lambda: tables.penalties_table(found, slope))
+    opened("All numbers", "penalty_numbers", lambda: tables.penalties_table(found), lambda: tables.left_table(found))
 
 
 def nothing(encoding: str) -> None:

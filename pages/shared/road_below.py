@@ -8,7 +8,7 @@ from attention_core.figures import road_figures as figures
 from attention_core.figures import road_words as words
 from attention_core.figures.formulas import Formula
 from attention_core.figures.road_cells import Cell, can_look
-from attention_core.figures.road_equations import of_the_vector, score
+from attention_core.figures.road_equations import bell, of_the_vector, place, score
 from attention_core.figures.road_tables import lengths_table, steps_table
 from attention_core.seq2seq.stations import STATIONS, Station
 
@@ -58,7 +58,7 @@ def papers(place: RoadPlace) -> None:
     """Year by year: who, what it brought, and the equation of its score with the numbers of the chosen cell."""
     cell = place.cell or Cell(0, 0)
     told(*words.papers_in_words(place.saying, cell))
-    formulas: dict[str, Formula] = {}
+    formulas: dict[str, list[Formula]] = {}
     for (year, authors, paper), group in groupby(STATIONS.values(), lambda one: (one.year, one.authors, one.paper)):
         with st.container(key=f"paper-{authors.split()[0].strip(',').lower()}"):
             when, what = st.columns([1, 9], gap="small")
@@ -69,24 +69,30 @@ def papers(place: RoadPlace) -> None:
                 for station in group:
                     formulas[station.title] = score_of(place, station, cell)
     with st.expander("These equations in words", key="papers_words"):
-        sentence("\n".join(f"{title}: {formula.words}" for title, formula in formulas.items()))
+        sentence("\n".join(f"{title}: {' '.join(one.words for one in parts)}" for title, parts in formulas.items()))
 
 
-def score_of(place: RoadPlace, station: Station, cell: Cell) -> Formula:
-    saying, alignment = place.sayings[station.name], place.alignments[station.name]
+def score_of(shown: RoadPlace, station: Station, cell: Cell) -> list[Formula]:
+    """A station's equations in letters, and with the numbers of a cell where it looks there; → all of them."""
+    saying, alignment = shown.sayings[station.name], shown.alignments[station.name]
     with st.container(key=f"score-{station.name}", gap="small"):
         st.html(f'<p class="sentence"><strong>{station.title}.</strong> {station.said}</p>')
         if alignment is None:
-            formula = of_the_vector(saying)
-            st.latex(formula.letters)
-            return formula
+            formulas = [of_the_vector(saying)]
+            st.latex(formulas[0].letters)
+            return formulas
         there = cell.sound < len(saying.sounds)
-        formula = score(saying, alignment, cell if there else Cell(0, 0))
-        st.latex(formula.letters)
+        at = cell if there else Cell(0, 0)
+        made = [place] if alignment.centres is not None else []
+        made += [score, bell] if alignment.before is not None else [score]
+        formulas = [one(saying, alignment, at) for one in made]
+        seen = there and can_look(alignment)[cell.sound, cell.letter]
+        for formula in formulas:
+            st.latex(formula.letters)
+            if seen or (there and formula is formulas[0] and alignment.centres is not None):
+                st.latex(formula.filled)
         if not there:
             sentence(f"This station says no sound number {cell.sound}.")
-        elif not can_look(alignment)[cell.sound, cell.letter]:
+        elif not seen:
             sentence(f"Letter {cell.letter} is outside of the window of sound {cell.sound}.")
-        else:
-            st.latex(formula.filled)
-    return formula
+    return formulas

@@ -66,8 +66,9 @@ def find_road_place() -> RoadPlace:
         sayings = road().say(state.word)
         state.good_word = state.word
     except HeadlightError as problem:
-        notice(str(problem))
-        sayings = road().say(state.get("good_word", OPTIONS["word"].default))
+        good = state.get("good_word", OPTIONS["word"].default)
+        notice(f"{problem} “{good}” is shown.")
+        sayings = road().say(good)
     alignments = {name: shown(saying, state.cross) for name, saying in sayings.items()}
     saying, alignment = sayings[state.station], alignments[state.station]
     cell = None if alignment is None else _cell(saying, alignment)
